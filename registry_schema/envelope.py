@@ -1,0 +1,152 @@
+"""The envelope: the signed bytes of a manifest, and the steps from bytes to a manifest one may believe.
+
+    wire     = canonical msgpack {v: 1, payload: bytes, sig: bytes, key?: bytes}
+    payload  = canonical msgpack of the manifest
+    sig      = the node's identity over LIBP2P_PREFIX + DOMAIN + payload
+
+The steps are separate because admission puts cheap ones before dear ones (DESIGN §5): `parse` costs a few tens of microseconds,
+`Parsed.verify` a signature check. `open_envelope` is all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from registry_schema import codec
+from registry_schema.errors import FromTheFuture, Malformed, NotCanonical, TooLarge, UnsupportedVersion, WrongSwarm
+from registry_schema.ids import is_ed25519_id, key_of
+from registry_schema.limits import MAX_ENVELOPE, MAX_SKEW_MS
+from registry_schema.manifest import Manifest
+
+DOMAIN = b"dragon-manifest-v1\0"
+"""Domain separation: a signature made for anything else is worth nothing here, and the other way round."""
+
+ENVELOPE_VERSION = 1
+
+_VOLATILE = ("sequence", "load", "digest")
+"""Top-level fields that change from beat to beat and are left out of the content hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A manifest encoded and waiting for its signature: sans-I/O, because the key lives in Kubo."""
+
+    manifest: Manifest
+    payload: bytes
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Draft:
+        return cls(manifest, codec.encode(manifest.fields()))
+
+    @property
+    def message(self) -> bytes:
+        """The bytes to hand to `key/sign` (which adds `LIBP2P_PREFIX` itself)."""
+        return DOMAIN + self.payload
+
+    def sealed(self, signature: bytes, key: bytes | None = None) -> bytes:
+        """Return the envelope's bytes. `key` is the protobuf public key of an RSA identity, None for Ed25519.
+
+        Raises `TooLarge` when the manifest does not fit.
+        """
+        fields: dict[str, Any] = {"v": ENVELOPE_VERSION, "payload": self.payload, "sig": signature}
+        if key is not None:
+            fields["key"] = key
+        data = codec.encode(fields)
+        if len(data) > MAX_ENVELOPE:
+            raise TooLarge(f"the manifest needs {len(data)} bytes, an envelope holds {MAX_ENVELOPE}")
+        return data
+
+
+def seal(manifest: Manifest, sign: Callable[[bytes], bytes], key: bytes | None = None) -> bytes:
+    """Return the envelope of `manifest`; `sign` returns the identity's signature over its argument as `key/sign` does."""
+    draft = Draft.of(manifest)
+    return draft.sealed(sign(draft.message), key)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A well-formed, canonical envelope whose signature has not been checked: nothing in it may be believed yet."""
+
+    data: bytes
+    """The whole envelope, as received and as relayed."""
+    payload: bytes
+    signature: bytes
+    key: bytes | None
+    manifest: Manifest
+    raw: Mapping[str, Any]
+    """The decoded payload with the fields that this version does not know."""
+
+    @cached_property
+    def hash(self) -> bytes:
+        """SHA-256 of the payload, 32 bytes: the tie-break between two bodies of one sequence."""
+        return hashlib.sha256(self.payload).digest()
+
+    @cached_property
+    def content_hash(self) -> bytes:
+        """SHA-256 over the content without sequence, load and digest, 32 bytes: equal for successive plain beats."""
+        content = {name: value for name, value in self.raw.items() if name not in _VOLATILE}
+        offers = content.get("offers", [])
+        content["offers"] = [{name: value for name, value in offer.items() if name != "load"} for offer in offers]
+        return hashlib.sha256(codec.encode(content)).digest()
+
+    @property
+    def rank(self) -> tuple[int, bytes]:
+        """What decides between two envelopes of one node: the higher `(sequence, hash)` is the newer."""
+        return (self.manifest.sequence, self.hash)
+
+    def verify(self) -> Manifest:
+        """Return the manifest when its node signed it; raise `BadIdentity` or `BadSignature`."""
+        key_of(self.manifest.node, self.key).verify(self.signature, DOMAIN + self.payload)
+        return self.manifest
+
+
+def parse(data: bytes) -> Parsed:
+    """Return the envelope in `data`, checked for size, shape and canonical form, but not for its signature.
+
+    Raises `TooLarge`, `Malformed`, `NotCanonical`, `LimitExceeded`, `UnsupportedVersion` or `InvalidField`.
+    """
+    if len(data) > MAX_ENVELOPE:
+        raise TooLarge(f"{len(data)} bytes, an envelope holds {MAX_ENVELOPE}")
+    outer = codec.decode(data, max_depth=1)
+    if not isinstance(outer, dict):
+        raise Malformed("an envelope is a map")
+    version = outer.get("v")
+    if type(version) is not int:
+        raise Malformed("an envelope has a version `v`")
+    if version != ENVELOPE_VERSION:
+        raise UnsupportedVersion(f"envelope version {version}; this node reads {ENVELOPE_VERSION}")
+    payload, signature, key = outer.get("payload"), outer.get("sig"), outer.get("key")
+    if not isinstance(payload, bytes) or not isinstance(signature, bytes) or not isinstance(key, bytes | None):
+        raise Malformed("payload, sig and key are byte strings")
+    if len(outer) != 3 + (key is not None):
+        raise Malformed("an envelope has v, payload, sig and, for RSA ids, key; nothing else")
+    raw = codec.decode(payload)
+    if not isinstance(raw, dict):
+        raise Malformed("a payload is a map")
+    manifest = Manifest.read(raw)
+    if key is not None and is_ed25519_id(manifest.node):
+        raise NotCanonical("an Ed25519 id carries its own key; the envelope must not")
+    return Parsed(data, payload, signature, key, manifest, raw)
+
+
+def check_bounds(manifest: Manifest, *, swarm: str, now_ms: int, max_skew_ms: int = MAX_SKEW_MS) -> None:
+    """Raise `WrongSwarm` or `FromTheFuture` when `manifest` is not for this swarm and this moment."""
+    if manifest.swarm != swarm:
+        raise WrongSwarm(f"swarm {manifest.swarm!r}, this node is in {swarm!r}")
+    if manifest.sequence > now_ms + max_skew_ms:
+        ahead = (manifest.sequence - now_ms) / 1000
+        raise FromTheFuture(f"{ahead:.0f} s ahead of this node's clock, {max_skew_ms // 1000} s are allowed")
+
+
+def open_envelope(data: bytes, *, swarm: str, now_ms: int) -> Manifest:
+    """Return the manifest in `data`, fully checked: size, canonical form, grammar, swarm, time, signature.
+
+    Raises the `Rejection` that applies. Freshness against earlier envelopes is the view's business (`merge.newer`).
+    """
+    parsed = parse(data)
+    check_bounds(parsed.manifest, swarm=swarm, now_ms=now_ms)
+    return parsed.verify()

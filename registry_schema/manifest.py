@@ -1,0 +1,186 @@
+"""The manifest: everything a node says about itself, as immutable values.
+
+A manifest has exactly one encoding. Therefore every field of this version is always present, sequences that have no order of
+their own are sorted, and there are no floats, no nulls and no alternative spellings. Fields of newer versions are ignored when
+reading (they stay in the signed bytes that are relayed). Fields are an allow-list: there is no place for addresses, and a mail
+address appears only where the operator put it (`station.captain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from registry_schema import limits
+from registry_schema.errors import InvalidField
+from registry_schema.ids import is_node_id
+
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
+_VISIBLE = r"[^\p{C}\p{Zl}\p{Zp}]"  # no control, format (bidi, zero-width), unassigned or line-breaking characters
+ALIAS_PATTERN = r"^[\p{L}\p{N}][\p{L}\p{N}\p{M} ._'-]*$"
+LABEL_KEY_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"
+TEXT_PATTERN = rf"^{_VISIBLE}+$"
+# Lengths of Unicode classes are bounded beside the pattern, not in it: a counted class compiles to megabytes.
+
+Slug: TypeAlias = Annotated[str, Field(pattern=SLUG_PATTERN)]
+Alias: TypeAlias = Annotated[str, Field(pattern=ALIAS_PATTERN, max_length=48)]
+SwarmName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")]
+LabelKey: TypeAlias = Annotated[str, Field(pattern=LABEL_KEY_PATTERN)]
+Text: TypeAlias = Annotated[str, Field(pattern=TEXT_PATTERN, max_length=128)]
+Version: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
+Hex32: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Thousandths: TypeAlias = Annotated[int, Field(ge=0, le=1000)]
+Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
+Health: TypeAlias = Literal["passing", "warning", "critical", "unknown"]
+Scheme: TypeAlias = Literal["http", "https", "ws", "wss", "ssh", "tcp"]
+Bucket: TypeAlias = Annotated[bytes, Field(min_length=limits.DIGEST_BYTES, max_length=limits.DIGEST_BYTES)]
+
+
+def _node_id(text: str) -> str:
+    if not is_node_id(text):
+        raise ValueError("not a libp2p peer id that can be verified (12D3KooW… or Qm…)")
+    return text
+
+
+NodeId: TypeAlias = Annotated[str, AfterValidator(_node_id)]
+Labels: TypeAlias = Annotated[dict[LabelKey, Text], Field(max_length=limits.MAX_LABELS)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class Offer(_Value):
+    """One service of one node."""
+
+    slug: Slug
+    protocol: Annotated[str, Field(max_length=128)]
+    """`/x/<slug>-<node id>`, derived; carried so that a reader needs no rule, and refused when it is anything else."""
+    port: Port
+    """The service's usual port: a hint for the consumer's local port, never dialled."""
+    transport: Literal["tcp"]
+    scheme: Scheme
+    labels: Labels
+    health: Health
+    load: Thousandths
+    """Thousandths of what the provider can carry at once."""
+    sticky: bool
+    """True when a client must stay on one provider (a ComfyUI session)."""
+
+
+class Agent(_Value):
+    """One program of a node that answers messages for somebody."""
+
+    name: Slug
+    role: Text
+    labels: Labels
+
+
+STATION_FIELDS: Mapping[str, type] = {
+    "hex": str,
+    "captain_hex": str,
+    "captain": str,
+    "relay": str,
+    "uplanet": str,
+    "uspot": str,
+    "paf": int,
+    "ncard": int,
+    "zcard": int,
+    "power_score": int,
+    "tier": str,
+    "ssh_pub": str,
+    "level": str,
+    "latitude": str,
+    "longitude": str,
+    "g1pub": str,
+}
+"""What an Astroport may say of itself under `station`, with its type. Further keys are ignored by this version."""
+
+StationText: TypeAlias = Annotated[str, Field(pattern=TEXT_PATTERN, max_length=512)]
+StationNumber: TypeAlias = Annotated[int, Field(ge=-(2**53), le=2**53)]
+
+
+class Manifest(_Value):
+    """Everything one node says about itself at one `sequence`."""
+
+    node: NodeId
+    swarm: SwarmName
+    sequence: Annotated[int, Field(ge=1, le=limits.MAX_SEQUENCE)]
+    """Order and time in one number: milliseconds since the epoch, never repeated, never lower than before."""
+    ttl: Annotated[int, Field(ge=limits.MIN_TTL, le=limits.MAX_TTL)]
+    """Seconds that the node asks to be believed without a new beat; the receiver caps it."""
+    alias: Alias
+    version: Version
+    offers: Annotated[tuple[Offer, ...], Field(max_length=limits.MAX_OFFERS, strict=False)]
+    """Ascending by slug, each slug once."""
+    labels: Labels
+    capacity: Annotated[dict[LabelKey, Annotated[int, Field(ge=0, le=2**53)]], Field(max_length=limits.MAX_CAPACITIES)]
+    """What the machine has: `cores`, `memory_mb`, `gpu_vram_mb` …"""
+    load: Thousandths
+    agents: Annotated[tuple[Agent, ...], Field(max_length=limits.MAX_AGENTS, strict=False)]
+    """Ascending by name, each name once."""
+    digest: Annotated[tuple[Bucket, ...], Field(max_length=limits.DIGEST_BUCKETS, strict=False)]
+    """What the node holds of everybody: one hash per id-prefix bucket, or empty when it does not say."""
+    station: dict[str, StationText | StationNumber]
+    """An Astroport's own fields (`STATION_FIELDS`); empty elsewhere."""
+    leaving: bool
+    """True in the last word of a clean stop."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_station_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(station := data.get("station"), dict) and station:
+            return {**data, "station": {key: value for key, value in station.items() if key in STATION_FIELDS}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_spelling(self) -> Manifest:
+        slugs = [offer.slug for offer in self.offers]
+        if slugs != sorted(set(slugs)):
+            raise ValueError("offers must be ascending by slug, each slug once")
+        names = [agent.name for agent in self.agents]
+        if names != sorted(set(names)):
+            raise ValueError("agents must be ascending by name, each name once")
+        for offer in self.offers:
+            if offer.protocol != protocol_name(offer.slug, self.node):
+                raise ValueError(f"offer {offer.slug}: the protocol must be {protocol_name(offer.slug, self.node)}")
+        if len(self.digest) not in (0, limits.DIGEST_BUCKETS):
+            raise ValueError(f"a digest has {limits.DIGEST_BUCKETS} buckets or none")
+        for key, value in self.station.items():
+            if type(value) is not STATION_FIELDS[key]:
+                raise ValueError(f"station.{key} must be {STATION_FIELDS[key].__name__}")
+        return self
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Manifest:
+        """Return the manifest in decoded `fields`; `InvalidField` names the first field that is off and why."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "manifest"
+            raise InvalidField(f"{place}: {first['msg']}") from None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields as plain values for the codec, sequences as lists."""
+        return self.model_dump()
+
+
+def protocol_name(slug: str, node_id: str) -> str:
+    """Return the libp2p protocol under which `node_id` offers `slug` (the channel name of the Astroport scripts)."""
+    return f"/x/{slug}-{node_id}"
+
+
+def make_offer(slug: str, node_id: str, port: int, **fields: Any) -> Offer:
+    """Return an offer of `node_id` with the derived protocol and the usual defaults; `fields` override them."""
+    defaults: dict[str, Any] = {
+        "transport": "tcp",
+        "scheme": "tcp",
+        "labels": {},
+        "health": "passing",
+        "load": 0,
+        "sticky": False,
+    }
+    return Offer(**{**defaults, **fields, "slug": slug, "port": port, "protocol": protocol_name(slug, node_id)})

@@ -1,0 +1,1 @@
+"""pytest fixtures: real services (docker, systemd, sshd, HTTP)."""
