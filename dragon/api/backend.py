@@ -1,0 +1,84 @@
+"""What the control API asks of a node. `dragon.node` implements it by composing rooms; tests implement it with plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+Document: TypeAlias = dict[str, Any]
+"""A JSON object in one of the shapes of DESIGN §8."""
+
+
+class Backend(Protocol):
+    """A running node. Every answer is ready for JSON; every expected failure is a `LocalError` with its hint and exit code."""
+
+    async def status(self) -> Document:
+        """Return `{id, alias, swarm, addresses, peers, offers, kubo: {api, version, managed}, dashboard}` and more."""
+        ...
+
+    async def peers(self) -> list[Document]:
+        """Return one object for each node of the view, self included (`self: true`)."""
+        ...
+
+    async def refresh(self) -> None:
+        """Ask peers for news now, and return when they have answered or had their time."""
+        ...
+
+    async def services(self, slug: str | None) -> list[Document]:
+        """Return `{slug, providers: [{n, id, alias, state, trust, health, load, rtt_ms, labels}]}` for `slug` or for all.
+
+        Raises `UnknownService` for a slug that neither the catalogue nor the view knows.
+        """
+        ...
+
+    async def forward(
+        self,
+        slug: str,
+        *,
+        target: str,
+        where: Mapping[str, str],
+        via: str | None,
+        spread: bool,
+        port: int | None,
+        raw: bool,
+    ) -> Document:
+        """Open (or find) a forward and return `{slug, provider, route, host, port, url, reused}`.
+
+        Raises `UnknownService`, `AmbiguousNode`, `NoProvider`, `PortInUse`.
+        """
+        ...
+
+    async def forwards(self) -> list[Document]:
+        """Return the open forwards: the shape of `forward` and more (connections, since)."""
+        ...
+
+    async def off(self, slug: str | None) -> int:
+        """Close the forwards of `slug`, or all; return how many there were."""
+        ...
+
+    async def explain(self, slug: str) -> Document:
+        """Return `{slug, chosen, because, candidates: [{id, alias, verdict, reason, …}], …}`."""
+        ...
+
+    async def env(self, slug: str) -> Document:
+        """Return `{slug, variables: {NAME: value}}` for an open forward or the local service of `slug`.
+
+        Raises `NoProvider` with the hint to forward first.
+        """
+        ...
+
+    async def doctor(self) -> list[Document]:
+        """Return the findings `{name, ok, detail, fix, fixable}`: `fix` is the exact command, "" where there is none."""
+        ...
+
+    async def repair(self, names: Sequence[str]) -> list[Document]:
+        """Apply the fixes of the findings called `names`; return all findings afterwards."""
+        ...
+
+    async def reload(self) -> Document:
+        """Read the settings again; return `{changed: [key…]}`. Only the catalogue's parts change in a running node."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` in the event loop whenever peers, services or forwards may read otherwise; return how to stop it."""
+        ...

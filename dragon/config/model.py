@@ -1,0 +1,282 @@
+"""The settings, as immutable values: every key of config.toml, its type, its default, and why.
+
+The environment spells a key `DRAGON_<SECTION>_<KEY>`, a flag `--set section.key=value`. Unknown keys are errors.
+Plain pydantic on purpose: pydantic-settings costs 5 MB of an idle node and forgets where a value came from.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from registry_schema import limits
+from registry_schema.ids import is_node_id
+from registry_schema.manifest import SLUG_PATTERN, Alias, Scheme, SwarmName
+from registry_schema.manifest import Labels as ManifestLabels
+
+ALIAS_LENGTH = 48
+"""Characters of an alias (the manifest's grammar)."""
+
+_ALIAS: TypeAdapter[str] = TypeAdapter(Alias)
+_SWARM: TypeAdapter[str] = TypeAdapter(SwarmName)
+_LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(ManifestLabels)
+_KUBO_API = re.compile(r"(/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d+(/https?)?|/unix/.+|https?://[^/]+/?)")
+_EVIDENCE = re.compile(r"port|always|(process|systemd|docker|dockerimg):[^\s:/][^\s]*")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SLUG = re.compile(SLUG_PATTERN.removeprefix("^").removesuffix("$"))
+
+
+def alias_from(hostname: str) -> str:
+    """Return `hostname` (its first label) made to fit the alias grammar; `dragon` when nothing of it fits."""
+    first = unicodedata.normalize("NFC", hostname.split(".", 1)[0])
+    kept = "".join(c if c in " ._'-" or unicodedata.category(c)[0] in "LNM" else "-" for c in first)
+    while kept and unicodedata.category(kept[0])[0] not in "LN":
+        kept = kept[1:]
+    alias = kept[:ALIAS_LENGTH].rstrip(" -")
+    return alias if alias and _fits(_ALIAS, alias) else "dragon"
+
+
+def _default_alias() -> str:
+    return alias_from(socket.gethostname())
+
+
+def _fits(adapter: TypeAdapter[str], text: str) -> bool:
+    try:
+        adapter.validate_python(text, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _slug(text: str) -> str:
+    if not _SLUG.fullmatch(text):
+        raise ValueError("a slug: 1 to 32 of a-z, 0-9 and '-', not beginning with '-'")
+    return text
+
+
+def _alias(text: str) -> str:
+    if not _fits(_ALIAS, text):
+        raise ValueError(
+            f"a name of at most {ALIAS_LENGTH} letters, digits, spaces or . _ ' -, beginning with a letter or digit"
+        )
+    return text
+
+
+def _swarm(text: str) -> str:
+    if not _fits(_SWARM, text):
+        raise ValueError("a swarm name: 1 to 64 of a-z, A-Z, 0-9 and . _ -")
+    return text
+
+
+def _node_id(text: str) -> str:
+    if not is_node_id(text):
+        raise ValueError("a node id (12D3KooW… or Qm…)")
+    return text
+
+
+def _multiaddr(text: str) -> str:
+    if not text.startswith("/") or "/p2p/" not in text or not is_node_id(text.rsplit("/p2p/", 1)[1]):
+        raise ValueError("an address that ends in a node id: /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…")
+    return text
+
+
+def _kubo_api(text: str) -> str:
+    if not _KUBO_API.fullmatch(text):
+        raise ValueError("Kubo's API address: /ip4/127.0.0.1/tcp/5001, /unix/path/of.sock or http://host:5001")
+    return text
+
+
+def _kubo_auth(text: str) -> str:
+    if not text.startswith(("bearer:", "basic:")):
+        raise ValueError("bearer:TOKEN or basic:USER:PASSWORD, as in Kubo's API.Authorizations")
+    return text
+
+
+def _port(number: int) -> int:
+    if not 1 <= number <= 65535:
+        raise ValueError("a port, 1 to 65535")
+    return number
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    try:
+        return _LABELS.validate_python(labels, strict=True)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "too_long":
+            raise ValueError(f"at most {limits.MAX_LABELS} labels") from None
+        raise ValueError(
+            'labels such as gpu = "rtx3090": names of a-z, 0-9 . _ -, printable values of 1 to 128 characters'
+        ) from None
+
+
+def _evidence(text: str) -> str:
+    if not _EVIDENCE.fullmatch(text):
+        raise ValueError("process:NAME, systemd:UNIT, docker:NAME, dockerimg:IMAGE, port or always")
+    return text
+
+
+def _http_path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable() or " " in text:
+        raise ValueError("a path that begins with '/', such as /api/tags")
+    return text
+
+
+def _env_name(text: str) -> str:
+    if not _ENV_NAME.fullmatch(text):
+        raise ValueError("the name of an environment variable, such as OLLAMA_API_BASE")
+    return text
+
+
+def _access(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(value, str) and value not in ("members", "public"):
+        raise ValueError("members, public or a list of node ids")
+    if not isinstance(value, str):
+        for one in value:
+            _node_id(one)
+    return value
+
+
+Slug: TypeAlias = Annotated[str, AfterValidator(_slug)]
+Slugs: TypeAlias = Annotated[tuple[Slug, ...], Field(strict=False)]
+Port: TypeAlias = Annotated[int, AfterValidator(_port)]
+Labels: TypeAlias = Annotated[dict[str, str], AfterValidator(_labels)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+FilePath: TypeAlias = Annotated[Path, Field(strict=False)]
+Address: TypeAlias = Annotated[str, AfterValidator(_multiaddr)]
+NodeId: TypeAlias = Annotated[str, AfterValidator(_node_id)]
+Evidence: TypeAlias = Annotated[str, AfterValidator(_evidence)]
+Status: TypeAlias = Annotated[int, Field(ge=100, le=599)]
+Route: TypeAlias = Literal["local", "ssh6", "ssh4", "p2p"]
+Access: TypeAlias = Annotated[str | Annotated[tuple[str, ...], Field(strict=False)], AfterValidator(_access)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=False)
+
+
+class NodeSettings(Section):
+    alias: Annotated[str, AfterValidator(_alias)] = Field(default_factory=_default_alias)
+    """What people call this node; the machine's name unless set."""
+    swarm: Annotated[str, AfterValidator(_swarm)] = "dragon"
+    """The swarm it belongs to: nodes of one name see one another."""
+    join: Annotated[tuple[Address, ...], Field(strict=False)] = ()
+    """Peers to connect to and to stay connected with."""
+    isolated: bool = False
+    """True: the managed Kubo talks to nobody but `join` peers, and listens on loopback."""
+    labels: Labels = Field(default_factory=dict)
+    """Said of the whole node in its manifest."""
+
+
+class KuboSettings(Section):
+    managed: bool = True
+    """True: a Kubo daemon of our own below DRAGON_HOME. Setting `api` means an existing one."""
+    api: Annotated[str, AfterValidator(_kubo_api)] | None = None
+    """API address of an existing daemon."""
+    auth: Annotated[str, AfterValidator(_kubo_auth)] | None = None
+    """Its API secret. Never printed."""
+    repo: FilePath | None = None
+    """Repo of an existing daemon, from which its API address is read; IPFS_PATH where `managed` is false."""
+    binary: FilePath | None = None
+    """The `ipfs` to run instead of one that is found."""
+    swarm_key: FilePath | None = None
+    """A Kubo swarm.key: makes the managed daemon's network a closed one."""
+
+
+class SwarmSettings(Section):
+    admit: Annotated[tuple[NodeId, ...], Field(strict=False)] = ()
+    """When not empty, only these nodes enter the view: a closed swarm by list."""
+
+
+class RegistrySettings(Section):
+    heartbeat: Seconds = 30.0
+    """Seconds between two beats of an unchanged manifest."""
+    lease: Annotated[float, Field(ge=5, le=3600)] = 90.0
+    """Seconds for which we ask to be believed without a new beat (three beats)."""
+    keep_hours: Annotated[float, Field(gt=0, le=8760)] = 48.0
+    """Hours for which a silent node is remembered."""
+    publisher: Literal["auto", "dragon", "off", "astroport"] = "auto"
+    """Who writes the node's IPNS name: `auto` is `dragon` on a managed daemon and `off` on one that is not ours."""
+
+    @model_validator(mode="after")
+    def _believable(self) -> RegistrySettings:
+        if self.lease < self.heartbeat:
+            raise ValueError(f"a lease longer than the heartbeat ({self.heartbeat:g} s); three beats are usual")
+        return self
+
+
+class EntryOverride(Section):
+    """A `[catalogue.<slug>]` table: None means: as shipped."""
+
+    label: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    port: Port | None = None
+    local_port: Port | None = None
+    evidence: Annotated[tuple[Evidence, ...], Field(strict=False, min_length=1)] | None = None
+    test: Annotated[str, AfterValidator(_http_path)] | None = None
+    accept: Annotated[tuple[Status, ...], Field(strict=False, min_length=1)] | None = None
+    scheme: Scheme | None = None
+    sticky: bool | None = None
+    labels: Labels | None = None
+    aliases: Slugs | None = None
+    routes: Annotated[tuple[Route, ...], Field(strict=False, min_length=1)] | None = None
+    access: Access | None = None
+    env: Annotated[tuple[Annotated[str, AfterValidator(_env_name)], ...], Field(strict=False)] | None = None
+
+
+class CatalogueSettings(Section):
+    only: Slugs | None = None
+    """When set, nothing else is looked for."""
+    private: Slugs | None = None
+    """Never offered. Replaces the shipped choice (npm, qdrant, webtop)."""
+    also_private: Slugs = ()
+    """Never offered either; added to `private` or to the shipped choice. DRAGON_PRIVATE_SERVICES adds to it."""
+    entries: dict[Slug, EntryOverride] = Field(default_factory=dict)
+    """The `[catalogue.<slug>]` tables."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_are_entries(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "entries" in data:
+            return data
+        entries = {key: value for key, value in data.items() if key not in cls.model_fields and isinstance(value, dict)}
+        return {**{key: value for key, value in data.items() if key not in entries}, "entries": entries}
+
+
+class ConnectSettings(Section):
+    cascade: Literal["dual", "p2p-first", "production"] = "dual"
+    """The order of routes: local, ssh, p2p; or p2p before ssh; or p2p alone."""
+    strategy: Literal["p2c", "rotate", "random", "first"] = "p2c"
+    """How one of several providers is chosen."""
+    idle_seconds: Seconds = 600.0
+    """Seconds without a connection after which a forward's leg is closed; its port stays."""
+    test_timeout: Seconds = 5.0
+    """Seconds for the catalogue's test of a service."""
+    dial_timeout: Seconds = 10.0
+    """Seconds for a provider to be reached (Kubo's own limit of 30 s is longer than a person waits)."""
+
+
+class GateSettings(Section):
+    connections_per_caller: Annotated[int, Field(ge=1, le=65535)] = 128
+    """Connections that one node may hold open to our services at once: a browser opens six, a busy program dozens."""
+
+
+class ApiSettings(Section):
+    tcp: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Loopback port of the control API besides its unix socket; 0 takes a free one; off unless set. Needs the token."""
+    origins: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Web origins (scheme://host:port) besides our own that may call it from a browser."""
+
+
+class Settings(Section):
+    node: NodeSettings = Field(default_factory=NodeSettings)
+    kubo: KuboSettings = Field(default_factory=KuboSettings)
+    swarm: SwarmSettings = Field(default_factory=SwarmSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    catalogue: CatalogueSettings = Field(default_factory=CatalogueSettings)
+    connect: ConnectSettings = Field(default_factory=ConnectSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
