@@ -1,0 +1,236 @@
+"""Which provider: a pure decision that carries its reasons.
+
+First every candidate that cannot serve is refused, each with the reason; then a strategy picks among the rest. The default is
+the power of two choices (Mitzenmacher 2001) on peak-EWMA latency × (in flight + 1) / weight, as Finagle and linkerd do it: two
+candidates drawn at random, the cheaper one taken. Clients that all know the same figures then do not all run to the same
+provider (THREATS 22).
+
+What we measured outranks what a provider claims (THREATS 23): a claimed load only counts where we have no measure of our own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from dragon.connect.breaker import CLOSED, Breaker
+from dragon.connect.measure import PeakEwma
+
+StrategyName = Literal["p2c", "rotate", "random", "first"]
+
+PRIOR = 0.05
+"""Seconds assumed of a provider that nobody here measured, when no other was measured either: a home line's round trip."""
+
+WARNING_FACTOR = 2.0
+"""A provider whose service says `warning` must be twice as quick to be preferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One provider of one slug, with what it says and what we measured. `load` is 0 to 1, `last_seen` seconds ago."""
+
+    node_id: str
+    alias: str
+    slug: str
+    health: str = "passing"
+    load: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    trust: str = "signed"
+    source: str = "pubsub"
+    last_seen: float = 0.0
+    is_self: bool = False
+    relayed: bool = False
+    measured: PeakEwma | None = None
+    in_flight: int = 0
+    weight: float = 1.0
+    breaker: Breaker = CLOSED
+
+    @property
+    def name(self) -> str:
+        """The alias and the end of the id, which is where ids differ: for people."""
+        return f"{self.alias} (…{self.node_id[-8:]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A candidate that was not taken, and why."""
+
+    candidate: Candidate
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`provider` is None when every candidate was refused. `others` holds all who were not taken, in id order."""
+
+    provider: Candidate | None
+    because: str
+    others: tuple[Refused, ...]
+
+
+class Strategy(Protocol):
+    """Picks one of at least one eligible candidates, which come in id order, and says by which rule."""
+
+    @property
+    def name(self) -> StrategyName: ...
+
+    def pick(self, eligible: Sequence[Candidate], at: float) -> tuple[Candidate, str]: ...
+
+
+def prior_of(candidates: Sequence[Candidate]) -> float:
+    """Return the seconds to assume of an unmeasured candidate: the median of what was measured of the others."""
+    known = sorted(each.measured.cost for each in candidates if each.measured is not None)
+    return known[len(known) // 2] if known else PRIOR
+
+
+def cost(candidate: Candidate, prior: float, at: float) -> float:
+    """Return what one more connection to `candidate` would cost, in weighted seconds."""
+    measured = candidate.measured
+    seconds = prior * (1.0 + candidate.load) if measured is None else measured.estimate(at, prior)
+    if candidate.health == "warning":
+        seconds *= WARNING_FACTOR
+    return seconds * (candidate.in_flight + 1) / max(candidate.weight, 1e-6)
+
+
+class PowerOfTwo:
+    name: StrategyName = "p2c"
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def pick(self, eligible: Sequence[Candidate], at: float) -> tuple[Candidate, str]:
+        if len(eligible) == 1:
+            return eligible[0], "the only one that can serve"
+        prior = prior_of(eligible)
+        drawn = self._rng.sample(eligible, 2)
+        first, second = sorted(drawn, key=lambda each: (cost(each, prior, at), each.node_id))
+        mine, theirs = cost(first, prior, at), cost(second, prior, at)
+        return first, f"p2c: cost {mine * 1000:.1f} against {theirs * 1000:.1f} of {second.name}"
+
+
+class Rotate:
+    """Each in turn, in id order; who joins or leaves does not disturb the order of the rest."""
+
+    name: StrategyName = "rotate"
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+
+    def pick(self, eligible: Sequence[Candidate], at: float) -> tuple[Candidate, str]:
+        slug = eligible[0].slug
+        last = self._last.get(slug, "")
+        taken = next((each for each in eligible if each.node_id > last), eligible[0])
+        self._last[slug] = taken.node_id
+        return taken, "rotate: next in id order"
+
+
+class AtRandom:
+    name: StrategyName = "random"
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def pick(self, eligible: Sequence[Candidate], at: float) -> tuple[Candidate, str]:
+        return self._rng.choice(eligible), f"random: one of {len(eligible)}"
+
+
+class First:
+    name: StrategyName = "first"
+
+    def pick(self, eligible: Sequence[Candidate], at: float) -> tuple[Candidate, str]:
+        return eligible[0], "first in id order"
+
+
+def strategy_named(name: str, rng: random.Random) -> Strategy:
+    """Return a new strategy of one of the four names of DESIGN §6."""
+    match name:
+        case "rotate":
+            return Rotate()
+        case "random":
+            return AtRandom(rng)
+        case "first":
+            return First()
+        case "p2c":
+            return PowerOfTwo(rng)
+    raise ValueError(f"not a strategy: {name!r}")
+
+
+def lacking(labels: Mapping[str, str], where: Mapping[str, str]) -> str | None:
+    """Return the first wish of `where` that `labels` do not fulfil, as `key=value`; None when all are.
+
+    A label whose value is a list (`model` of an ollama with several) holds its items separated by commas.
+    """
+    for key, wanted in where.items():
+        have = labels.get(key)
+        if have is None or (have != wanted and wanted not in [item.strip() for item in have.split(",")]):
+            return f"{key}={wanted}"
+    return None
+
+
+def refusal(candidate: Candidate, where: Mapping[str, str], at: float) -> str | None:
+    """Return why `candidate` cannot serve, None when it can. The breaker is not asked here: see `choose`."""
+    missing = lacking(candidate.labels, where)
+    if missing is not None:
+        return f"has no {missing}"
+    if candidate.health == "critical":
+        return "says itself that the service is critical"
+    if candidate.relayed:
+        return "reachable only through a relay, over which tunnels do not run"
+    return None
+
+
+def _breaker_says(breaker: Breaker, at: float) -> str:
+    state = breaker.state(at)
+    if state == "half-open":
+        return f"breaker half-open, being tried ({breaker.why})"
+    assert breaker.opened_at is not None
+    wait = breaker.opened_at + breaker.cooldown - at
+    return f"breaker open for {wait:.0f} s more: {breaker.why}"
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    strategy: Strategy,
+    at: float,
+    *,
+    where: Mapping[str, str] | None = None,
+    tried: Mapping[str, str] | None = None,
+) -> Decision:
+    """Return the decision among `candidates` at monotonic time `at`.
+
+    `where` holds labels that must be there; `tried` maps node ids that failed in this very attempt to how. When every breaker
+    of those who could serve is open, all of them are used (panic mode: our own trouble must not look like everybody's death).
+    """
+    ordered = sorted(candidates, key=lambda each: each.node_id)
+    others: dict[str, Refused] = {}
+    able: list[Candidate] = []
+    for each in ordered:
+        because = (tried or {}).get(each.node_id) or refusal(each, where or {}, at)
+        if because is None:
+            able.append(each)
+        else:
+            others[each.node_id] = Refused(each, because)
+    eligible = [each for each in able if each.breaker.permits(at)]
+    panic = bool(able) and not eligible
+    if panic:
+        eligible = able
+    for each in able:
+        if each not in eligible:
+            others[each.node_id] = Refused(each, _breaker_says(each.breaker, at))
+    signed = [each for each in eligible if each.trust == "signed"]
+    if signed and len(signed) < len(eligible):
+        for each in eligible:
+            if each not in signed:
+                others[each.node_id] = Refused(each, f"trust {each.trust} ranks behind signed")
+        eligible = signed
+    if not eligible:
+        return Decision(None, "nobody can serve", tuple(others[each.node_id] for each in ordered))
+    taken, because = strategy.pick(eligible, at)
+    if panic:
+        because += "; every breaker is open, so all are tried"
+    for each in eligible:
+        if each is not taken:
+            others[each.node_id] = Refused(each, "could serve, was not picked")
+    return Decision(taken, because, tuple(others[each.node_id] for each in ordered if each is not taken))
