@@ -42,12 +42,16 @@ def merged(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 @dataclass(slots=True)
 class KuboDaemon:
-    """One daemon. `repo` is made at the first start; `changes` are laid over the loopback configuration."""
+    """One daemon. `repo` is made at the first start; `changes` are laid over the loopback configuration.
+
+    `auth` is a secret of `API.Authorizations` in `changes`, for the command line tool.
+    """
 
     binary: Path
     repo: Path
     changes: Mapping[str, Any] = field(default_factory=dict)
     features: bool = True
+    auth: str = ""
     process: subprocess.Popen[bytes] | None = None
     api: str = ""
     node_id: str = ""
@@ -81,8 +85,14 @@ class KuboDaemon:
 
     def ipfs(self, *arguments: str, timeout: float = 60) -> str:
         """Run the command line tool on this repo and return what it printed."""
+        secret = [f"--api-auth={self.auth}"] if self.auth else []
         done = subprocess.run(
-            [self.binary, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            [self.binary, *secret, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode == 0, f"ipfs {' '.join(arguments)}: {done.stderr}"
         return done.stdout

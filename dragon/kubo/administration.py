@@ -1,0 +1,221 @@
+"""The calls that are rare: keys, files, names, configuration; through ipfshttpclient, extended in its own idiom.
+
+ipfshttpclient 0.8.0a2 knows nothing newer than Kubo 0.8: it has no `p2p` and no `key/sign`, and sends pubsub topics
+un-encoded, which Kubo refuses since 0.11. The sections below add that the way its own sections are written. It blocks, so it
+runs in threads of its own: a hung daemon then never blocks the loop's default executor (and name resolution with it).
+This module is imported with the first such call: it and what it brings cost 7 MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import ipfshttpclient
+from ipfshttpclient import exceptions, multipart
+from ipfshttpclient.client import base, key, pubsub, swarm
+
+from dragon.errors import KuboRefused
+from dragon.kubo import multibase
+from dragon.kubo.address import ApiAddress
+from dragon.kubo.diagnosis import refused, unreachable
+
+Result = TypeVar("Result")
+
+THREADS = 4
+"""More threads gain nothing: the library does about 850 calls a second at 1 or at 16 (KUBO.md)."""
+
+LIMIT = 5.0
+"""Seconds for a call that needs only the daemon."""
+
+SLOW_LIMIT = 120.0
+"""Seconds for what may walk the public DHT: publishing and resolving names, fetching files."""
+
+SLOW_CALLS = 2
+"""Slow calls at a time, so that half of the threads always remain for signatures."""
+
+
+class P2PSection(base.SectionBase):  # type: ignore[misc]
+    """`ipfs p2p`: libp2p stream mounting."""
+
+    @base.returns_no_item  # type: ignore[untyped-decorator]
+    def listen(self, protocol: str, target: str, report_peer_id: bool = False, **kwargs: Any) -> Any:
+        kwargs.setdefault("opts", {})["report-peer-id"] = str(report_peer_id).lower()
+        return self._client.request("/p2p/listen", (protocol, target), decoder="json", **kwargs)
+
+    @base.returns_no_item  # type: ignore[untyped-decorator]
+    def forward(self, protocol: str, listen: str, target: str, **kwargs: Any) -> Any:
+        return self._client.request("/p2p/forward", (protocol, listen, target), decoder="json", **kwargs)
+
+    def close(self, all: bool = False, **kwargs: Any) -> int:
+        """Close by `protocol`, `listen_address`, `target_address`, or everything; return how many.
+
+        The answer is a bare integer, which the library's JSON decoder does not expect: it is read as text.
+        """
+        names = ("protocol", "listen_address", "target_address")
+        opts = {name.replace("_", "-"): kwargs.pop(name) for name in names if kwargs.get(name) is not None}
+        kwargs.setdefault("opts", {}).update(opts, all=str(all).lower())
+        return int(self._client.request("/p2p/close", **kwargs))
+
+    @base.returns_single_item(base.ResponseBase)  # type: ignore[untyped-decorator]
+    def ls(self, **kwargs: Any) -> Any:
+        return self._client.request("/p2p/ls", decoder="json", **kwargs)
+
+
+class KeySection(key.Section):  # type: ignore[misc]
+    """`ipfs key` with the signatures of newer daemons."""
+
+    def sign(self, data: bytes, key_name: str = "self", **kwargs: Any) -> bytes:
+        """Return the raw signature of a key over `libp2p-key signed message:` + `data`."""
+        stream = multipart.BytesFileStream(data)
+        kwargs.setdefault("opts", {})["key"] = key_name
+        answer = self._client.request("/key/sign", decoder="json", data=stream.body(), headers=stream.headers(), **kwargs)
+        return multibase.decode(answer[0]["Signature"])
+
+
+class PubsubSection(pubsub.Section):  # type: ignore[misc]
+    """`ipfs pubsub` as Kubo speaks it since 0.11: topics in multibase, data as a file."""
+
+    @base.returns_no_item  # type: ignore[untyped-decorator]
+    def publish(self, topic: str, payload: bytes, **kwargs: Any) -> Any:
+        stream = multipart.BytesFileStream(payload)
+        args = (multibase.encode(topic.encode()),)
+        return self._client.request("/pubsub/pub", args, decoder="json", data=stream.body(), headers=stream.headers(), **kwargs)
+
+    def ls(self, **kwargs: Any) -> list[str]:
+        answer = self._client.request("/pubsub/ls", decoder="json", **kwargs)
+        return [multibase.decode(topic).decode() for topic in answer[0]["Strings"] or ()]
+
+    def peers(self, topic: str | None = None, **kwargs: Any) -> list[str]:
+        args = (multibase.encode(topic.encode()),) if topic is not None else ()
+        answer = self._client.request("/pubsub/peers", args, decoder="json", **kwargs)
+        return list(answer[0]["Strings"] or ())
+
+    def subscribe(self, topic: str, discover: bool = False, **kwargs: Any) -> Any:
+        args = (multibase.encode(topic.encode()),)
+        return pubsub.SubChannel(self._client.request("/pubsub/sub", args, stream=True, decoder="json", **kwargs))
+
+
+class SwarmSection(swarm.Section):  # type: ignore[misc]
+    """`ipfs swarm` with the peering of newer daemons."""
+
+    @base.returns_single_item(base.ResponseBase)  # type: ignore[untyped-decorator]
+    def peering_add(self, address: str, **kwargs: Any) -> Any:
+        return self._client.request("/swarm/peering/add", (address,), decoder="json", **kwargs)
+
+
+class Client(ipfshttpclient.Client):  # type: ignore[misc]
+    """ipfshttpclient's client with what Kubo has learnt since."""
+
+    key = base.SectionProperty(KeySection)
+    p2p = base.SectionProperty(P2PSection)
+    pubsub = base.SectionProperty(PubsubSection)
+    swarm = base.SectionProperty(SwarmSection)
+
+
+class MemoryDirectory(multipart.StreamBase, multipart.StreamFileMixin):  # type: ignore[misc]
+    """One flat directory for `add`, out of bytes in memory."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__("files")
+        self._files = files
+
+    def _body(self) -> Iterator[bytes]:
+        yield from self._gen_file("d", content_type="application/x-directory")
+        for name, data in sorted(self._files.items()):
+            yield from self._gen_file(f"d/{name}", file=io.BytesIO(data), content_type="application/octet-stream")
+        yield from self._gen_end()
+
+
+class Administration:
+    """The client above, called from an event loop."""
+
+    def __init__(self, address: ApiAddress, authorization: str | None) -> None:
+        self._address = address
+        headers = {"Authorization": authorization} if authorization else {}
+        self._client = Client(address.multiaddr, headers=headers, timeout=LIMIT, session=True)
+        session = self._client._client._session
+        session.trust_env = False  # a proxy in the environment is not for the daemon
+        for adapter in session.adapters.values():
+            adapter.poolmanager.connection_pool_kw.pop("strict", None)  # urllib3 2 warns about it with every call
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="kubo-rpc")
+        self._slow = asyncio.Semaphore(SLOW_CALLS)
+
+    async def run(self, call: Callable[[Client], Result]) -> Result:
+        """Return `call(client)` from a thread; its failures become `KuboError`s."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._explained, call)
+
+    async def run_slowly(self, call: Callable[[Client], Result]) -> Result:
+        async with self._slow:
+            return await self.run(call)
+
+    def _explained(self, call: Callable[[Client], Result]) -> Result:
+        try:
+            return call(self._client)
+        except exceptions.ErrorResponse as error:
+            raise refused(str(error)) from error
+        except exceptions.StatusError as error:
+            response = getattr(error.original, "response", None)
+            raise refused(str(error), getattr(response, "status_code", 500)) from error
+        except exceptions.TimeoutError as error:
+            raise unreachable(self._address, "no answer in time") from error
+        except (exceptions.CommunicationError, OSError) as error:  # requests' own errors are OSErrors
+            raise unreachable(self._address, "connection refused or broken") from error
+        except exceptions.EncoderError as error:
+            raise KuboRefused(f"Kubo's answer cannot be read: {error}") from error
+
+    async def close(self) -> None:
+        """Wait for the calls under way (bounded by their limits), then close the connections."""
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        self._client.close()
+
+    async def sign(self, data: bytes) -> bytes:
+        return await self.run(lambda client: client.key.sign(data))
+
+    async def add_directory(self, files: Mapping[str, bytes]) -> str:
+        def add(client: Client) -> str:
+            stream = MemoryDirectory(files)
+            answer = client._client.request(
+                "/add",
+                decoder="json",
+                opts={"recursive": "true", "cid-version": "1", "pin": "true"},
+                data=stream.body(),
+                headers=stream.headers(),
+            )
+            return next(str(item["Hash"]) for item in reversed(answer) if item["Name"] == "d")
+
+        return await self.run(add)
+
+    async def name_publish(self, cid: str, *, lifetime: str, ttl: str) -> None:
+        await self.run_slowly(
+            lambda client: client.name.publish(
+                f"/ipfs/{cid}", resolve=False, lifetime=lifetime, ttl=ttl, allow_offline=True, timeout=SLOW_LIMIT
+            )
+        )
+
+    async def name_resolve(self, name: str, *, nocache: bool) -> str:
+        answer = await self.run_slowly(lambda client: client.name.resolve(name, nocache=nocache, timeout=SLOW_LIMIT))
+        return str(answer["Path"])
+
+    async def cat(self, path: str, *, limit: int) -> bytes:
+        return bytes(await self.run_slowly(lambda client: client.cat(path, length=limit, timeout=SLOW_LIMIT)))
+
+    async def config(self) -> dict[str, Any]:
+        """Return the daemon's configuration as it is on disk, without the private key."""
+        answer = await self.run(lambda client: client.config.get())
+        return dict(answer.as_json()) if hasattr(answer, "as_json") else dict(answer)
+
+    async def config_set(self, name: str, value: Any) -> None:
+        """Set one key of the daemon's configuration on disk; most keys count from its next start."""
+
+        def set_json(client: Client) -> None:
+            client._client.request("/config", (name, json.dumps(value)), decoder="json", opts={"json": "true"})
+
+        await self.run(set_json)
+
+
+__all__ = ["Administration", "Client"]

@@ -1,0 +1,316 @@
+"""The client of a real daemon: what is frequent goes through aiohttp, the rest through `administration`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+
+from dragon.clock import Clock, SystemClock
+from dragon.errors import KuboRefused, KuboUnreachable
+from dragon.kubo import multibase
+from dragon.kubo.address import authorization, parse_address
+from dragon.kubo.diagnosis import refused, unreachable
+from dragon.kubo.duration import parse_duration
+from dragon.kubo.pulse import LIMIT as PULSE_LIMIT
+from dragon.kubo.pulse import Beat, Pulse
+from dragon.kubo.stream import MessageDecoder
+from dragon.kubo.types import Identity, P2PEntry, P2PStream, Peer, PubsubMessage
+
+if TYPE_CHECKING:
+    from dragon.kubo.administration import Administration
+
+log = logging.getLogger(__name__)
+
+LIMIT = 5.0
+"""Seconds for a call that needs only the daemon."""
+
+DIAL_LIMIT = 20.0
+"""Seconds for a call that dials a peer; libp2p gives up after 15."""
+
+PUBLISH_SPACING = 0.010
+"""Seconds between two publications. Kubo drops a message whose sequence number is not above the last one of its peer, over
+all topics; closer together they overtake one another: 8 bare writers lose half, one writer with this spacing loses none."""
+
+
+class KuboClient:
+    """One daemon at `api` (multiaddr or URL); `auth` is a secret as in `API.Authorizations`. See `Kubo` for the calls."""
+
+    def __init__(self, api: str, auth: str | None = None, *, clock: Clock | None = None) -> None:
+        self.address = parse_address(api)
+        self._auth = authorization(auth)
+        self._clock: Clock = clock or SystemClock()
+        self._boundary = secrets.token_hex(16)
+        self._session: aiohttp.ClientSession | None = None
+        self._pulse_session: aiohttp.ClientSession | None = None
+        self._pulse_connections = 0
+        self._pulse = Pulse(self._ask_pulse, self._clock)
+        self._administration: Administration | None = None
+        self._administration_lock = asyncio.Lock()
+        self._publishing = asyncio.Lock()
+        self._naming = asyncio.Lock()
+        self._published_at = float("-inf")
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End subscriptions (their iterators raise `KuboUnreachable`) and all connections; the daemon goes on."""
+        self._closed = True
+        await self._pulse.close()
+        for session in (self._session, self._pulse_session):
+            if session:
+                await session.close()
+        administration, self._administration = self._administration, None
+        if administration:
+            await administration.close()
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+
+    async def identity(self) -> Identity:
+        answer = await self._json("id")
+        version = re.match(r"(?:kubo|go-ipfs)/([^/]+)", answer.get("AgentVersion", ""))
+        return Identity(
+            node_id=answer["ID"],
+            public_key=base64.b64decode(answer["PublicKey"]),
+            version=version[1] if version else answer.get("AgentVersion", "unknown"),
+            addresses=tuple(answer.get("Addresses") or ()),
+            protocols=tuple(answer.get("Protocols") or ()),
+        )
+
+    async def sign(self, data: bytes) -> bytes:
+        return await (await self.administration()).sign(data)
+
+    # -- pubsub -------------------------------------------------------------------------------------------------------
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        async with self._publishing:
+            await self._spaced()
+            try:
+                await self._call("pubsub/pub", [multibase.encode(topic.encode())], body=data)
+            finally:
+                self._published_at = self._clock.monotonic()
+
+    async def _spaced(self) -> None:
+        wait = self._published_at + PUBLISH_SPACING - self._clock.monotonic()
+        if wait > 0:
+            await self._clock.sleep(wait)
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[PubsubMessage]]:
+        url, arguments = self._request("pubsub/sub", [multibase.encode(topic.encode())], {})
+        forever = aiohttp.ClientTimeout(total=None, sock_connect=LIMIT)
+        try:
+            async with asyncio.timeout(LIMIT):  # Kubo sends the headers at once; the messages come when they come
+                response = await self._open_session().post(url, params=arguments, timeout=forever)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        try:
+            if response.status != 200:
+                raise refused(_message(await response.read()), response.status)
+            with self._pulse.watching(topic, response.content.set_exception):
+                async with aclosing(self._messages(response)) as messages:
+                    yield messages
+        finally:
+            response.close()
+
+    async def _messages(self, response: aiohttp.ClientResponse) -> AsyncGenerator[PubsubMessage, None]:
+        decoder = MessageDecoder()
+        while True:
+            try:
+                piece = await response.content.readany()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise self._unreachable(error) from error
+            if not piece:
+                raise unreachable(self.address, "the subscription ended")
+            for message in decoder.feed(piece):
+                yield message
+
+    async def _ask_pulse(self) -> Beat:
+        """Ask for the topics over a connection of the pulse's own, counting how often one had to be made."""
+        if self._pulse_session is None:
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_create_end.append(self._count_connection)
+            self._pulse_session = self._new_session(limit=1, tracing=[tracing])
+        answer = await self._json("pubsub/ls", limit=PULSE_LIMIT, session=self._pulse_session)
+        topics = frozenset(multibase.decode(topic).decode() for topic in answer["Strings"] or ())
+        return Beat(topics, self._pulse_connections)
+
+    async def _count_connection(self, *_: object) -> None:
+        self._pulse_connections += 1
+
+    async def topic_peers(self, topic: str) -> list[str]:
+        answer = await self._json("pubsub/peers", [multibase.encode(topic.encode())])
+        return list(answer["Strings"] or ())
+
+    # -- swarm --------------------------------------------------------------------------------------------------------
+
+    async def peers(self) -> list[Peer]:
+        answer = await self._json("swarm/peers", options={"latency": "true"})
+        return [Peer(peer["Peer"], peer["Addr"], parse_duration(peer.get("Latency", ""))) for peer in answer.get("Peers") or ()]
+
+    async def connect(self, multiaddr: str) -> None:
+        await self._call("swarm/connect", [multiaddr], limit=DIAL_LIMIT)
+
+    async def peering_add(self, multiaddr: str) -> None:
+        await self._call("swarm/peering/add", [multiaddr])
+
+    async def ping(self, node_id: str, timeout: float) -> float:
+        answer = await self._call("ping", [node_id], {"count": "1"}, limit=timeout)
+        lines = [json.loads(line) for line in answer.splitlines()]
+        for line in lines:
+            if line.get("Success") and line.get("Time"):
+                return float(line["Time"]) / 1e9
+        raise refused(next((line["Text"] for line in reversed(lines) if line.get("Text")), f"no answer from {node_id}"))
+
+    # -- tunnels ------------------------------------------------------------------------------------------------------
+
+    async def p2p_listen(self, protocol: str, target: str, *, report_peer_id: bool = False) -> None:
+        await self._call("p2p/listen", [protocol, target], {"report-peer-id": "true"} if report_peer_id else {})
+
+    async def p2p_forward(self, protocol: str, listen: str, node_id: str) -> None:
+        await self._call("p2p/forward", [protocol, listen, f"/p2p/{node_id}"])
+
+    async def p2p_close(self, *, protocol: str | None = None, listen: str | None = None, target: str | None = None) -> int:
+        given = {"protocol": protocol, "listen-address": listen, "target-address": target}
+        options = {name: value for name, value in given.items() if value is not None}
+        if not options:
+            raise ValueError("name what is to be closed")  # Kubo would close what is not ours, too
+        return int(await self._call("p2p/close", options=options))
+
+    async def p2p_ls(self) -> list[P2PEntry]:
+        answer = await self._json("p2p/ls")
+        return [P2PEntry(each["Protocol"], each["ListenAddress"], each["TargetAddress"]) for each in answer["Listeners"] or ()]
+
+    async def p2p_streams(self) -> list[P2PStream]:
+        answer = await self._json("p2p/stream/ls")
+        return [
+            P2PStream(str(each["HandlerID"]), each["Protocol"], each["OriginAddress"], each["TargetAddress"])
+            for each in answer["Streams"] or ()
+        ]
+
+    async def p2p_stream_close(self, id: str) -> None:
+        await self._call("p2p/stream/close", [id])
+
+    # -- files and names ----------------------------------------------------------------------------------------------
+
+    async def add_directory(self, files: Mapping[str, bytes]) -> str:
+        return await (await self.administration()).add_directory(files)
+
+    async def name_publish(self, cid: str, *, lifetime: str, ttl: str) -> None:
+        """As `Kubo.name_publish`. It starts in the order of publications, with their spacing, but does not hold them up
+        (on the public DHT it takes minutes): a message published meanwhile may be lost and is to be sent again after it."""
+        administration = await self.administration()
+        async with self._naming:
+            async with self._publishing:
+                await self._spaced()
+                self._published_at = self._clock.monotonic()
+            await administration.name_publish(cid, lifetime=lifetime, ttl=ttl)
+
+    async def name_resolve(self, name: str, *, nocache: bool = False) -> str:
+        return await (await self.administration()).name_resolve(name, nocache=nocache)
+
+    async def cat(self, path: str, *, limit: int) -> bytes:
+        return await (await self.administration()).cat(path, limit=limit)
+
+    async def administration(self) -> Administration:
+        """Return the part that speaks ipfshttpclient, loaded with its first use."""
+        async with self._administration_lock:
+            if self._administration is None:
+                if self._closed:
+                    raise unreachable(self.address, "the client is closed")
+                module = await asyncio.to_thread(__import__, "dragon.kubo.administration", fromlist=["Administration"])
+                self._administration = module.Administration(self.address, self._auth)
+            return self._administration
+
+    # -- the wire -----------------------------------------------------------------------------------------------------
+
+    async def _json(self, command: str, arguments: Sequence[str] = (), **keywords: Any) -> dict[str, Any]:
+        answer = await self._call(command, arguments, **keywords)
+        try:
+            value = json.loads(answer)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise KuboRefused(f"{self.address} does not answer as Kubo does", "check [kubo] api in the config")
+        return value
+
+    async def _call(
+        self,
+        command: str,
+        arguments: Sequence[str] = (),
+        options: Mapping[str, str] | None = None,
+        *,
+        body: bytes | None = None,
+        limit: float = LIMIT,
+        session: aiohttp.ClientSession | None = None,
+    ) -> bytes:
+        url, parameters = self._request(command, arguments, options or {})
+        form = None if body is None else self._multipart(body)
+        headers = {"Content-Type": f"multipart/form-data; boundary={self._boundary}"} if form is not None else None
+        try:
+            async with (session or self._open_session()).post(
+                url, params=parameters, data=form, headers=headers, timeout=aiohttp.ClientTimeout(total=limit)
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        if response.status != 200:
+            raise refused(_message(answer), response.status)
+        return answer
+
+    def _request(self, command: str, arguments: Sequence[str], options: Mapping[str, str]) -> tuple[str, list[tuple[str, str]]]:
+        return f"{self.address.url}/api/v0/{command}", [*(("arg", each) for each in arguments), *options.items()]
+
+    def _multipart(self, body: bytes) -> bytes:
+        edge = self._boundary.encode()
+        disposition = b'Content-Disposition: form-data; name="file"; filename="data"\r\n'
+        kind = b"Content-Type: application/octet-stream\r\n"
+        return b"--%b\r\n%b%b\r\n%b\r\n--%b--\r\n" % (edge, disposition, kind, body, edge)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None or self._closed:
+            self._session = self._new_session(limit=0)
+        return self._session
+
+    def _new_session(self, *, limit: int, tracing: list[aiohttp.TraceConfig] | None = None) -> aiohttp.ClientSession:
+        if self._closed:
+            raise unreachable(self.address, "the client is closed")
+        connector: aiohttp.BaseConnector
+        if self.address.socket:
+            connector = aiohttp.UnixConnector(self.address.socket, limit=limit)
+        else:
+            connector = aiohttp.TCPConnector(limit=limit)
+        headers = {"Authorization": self._auth} if self._auth else None
+        return aiohttp.ClientSession(
+            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=tracing
+        )
+
+    def _unreachable(self, error: Exception) -> KuboUnreachable:
+        if isinstance(error, TimeoutError):
+            return unreachable(self.address, "no answer in time")
+        return unreachable(self.address, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def _message(answer: bytes) -> str:
+    """Kubo's own words out of an error answer, which is JSON or plain text."""
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return answer[:300].decode("utf-8", "replace")
+    return str(value.get("Message", "")) if isinstance(value, dict) else str(value)[:300]
