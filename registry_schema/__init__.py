@@ -1,8 +1,8 @@
 """The contract of a Dragon swarm: what a node says, how it is encoded, signed and believed.
 
 Pure: no I/O, no clock, no event loop, nothing of `dragon`. Another language could be written from it (docs/protocol.md).
-The errors and the merge are here at once; the rest is imported on first use, because every command of the CLI needs the error tree and none
-needs pydantic and a cryptography library (0.3 s).
+The errors and the merge are here at once; the rest is imported on first use, because every command of the CLI needs the
+error tree and none needs pydantic and a cryptography library (0.3 s).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import socket
-import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,11 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from registry_schema import limits
 from registry_schema.ids import is_node_id
-from registry_schema.manifest import SLUG_PATTERN, Alias, Scheme, SwarmName
 from registry_schema.manifest import Labels as ManifestLabels
-
-ALIAS_LENGTH = 48
-"""Characters of an alias (the manifest's grammar)."""
+from registry_schema.manifest import Scheme
+from registry_schema.texts import SLUG_PATTERN, Alias, SwarmName, clean_alias
 
 _ALIAS: TypeAdapter[str] = TypeAdapter(Alias)
 _SWARM: TypeAdapter[str] = TypeAdapter(SwarmName)
@@ -32,13 +29,8 @@ _SLUG = re.compile(SLUG_PATTERN.removeprefix("^").removesuffix("$"))
 
 
 def alias_from(hostname: str) -> str:
-    """Return `hostname` (its first label) made to fit the alias grammar; `dragon` when nothing of it fits."""
-    first = unicodedata.normalize("NFC", hostname.split(".", 1)[0])
-    kept = "".join(c if c in " ._'-" or unicodedata.category(c)[0] in "LNM" else "-" for c in first)
-    while kept and unicodedata.category(kept[0])[0] not in "LN":
-        kept = kept[1:]
-    alias = kept[:ALIAS_LENGTH].rstrip(" -")
-    return alias if alias and _fits(_ALIAS, alias) else "dragon"
+    """Return the first label of `hostname` made to fit the alias grammar; `dragon` when nothing of it fits."""
+    return clean_alias(hostname.split(".", 1)[0], otherwise="dragon")
 
 
 def _default_alias() -> str:
@@ -62,7 +54,7 @@ def _slug(text: str) -> str:
 def _alias(text: str) -> str:
     if not _fits(_ALIAS, text):
         raise ValueError(
-            f"a name of at most {ALIAS_LENGTH} letters, digits, spaces or . _ ' -, beginning with a letter or digit"
+            f"a name of at most {limits.MAX_ALIAS} letters, digits and . _ - in words, beginning with a letter or digit"
         )
     return text
 
@@ -267,8 +259,6 @@ class GateSettings(Section):
 class ApiSettings(Section):
     tcp: Annotated[int, Field(ge=0, le=65535)] | None = None
     """Loopback port of the control API besides its unix socket; 0 takes a free one; off unless set. Needs the token."""
-    origins: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Web origins (scheme://host:port) besides our own that may call it from a browser."""
 
 
 class Settings(Section):

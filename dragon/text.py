@@ -1,0 +1,44 @@
+"""Text from the network made fit to be shown: one function for every exit that a person or a terminal reads.
+
+Terminals obey control characters, reorder by bidi marks, and hide zero-width ones; a log line with a newline forges the next
+line (THREATS row 10). JSON needs none of this: its encoder escapes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST = 512
+"""Characters shown of one text: the longest honest field (a station's) has 512."""
+
+_MARKS_IN_A_ROW = 4
+"""Combining marks kept on one letter: living languages stack up to four; only "zalgo" text stacks more, over other lines."""
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Controls, format characters (bidi, zero-width, tags), surrogates, private use, unassigned, line and paragraph separators."""
+
+
+def clean(text: object, longest: int = LONGEST) -> str:
+    """Return `str(text)` on one line of at most `longest` characters, each that does not show itself replaced by `�`."""
+    kept: list[str] = []
+    marks = 0
+    for character in str(text)[: longest + 1]:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if marks > _MARKS_IN_A_ROW:
+            continue
+        kept.append("�" if category in _HIDDEN else character)
+    return "".join(kept) if len(kept) <= longest else "".join(kept[: longest - 1]) + "…"
+
+
+def width(text: str) -> int:
+    """Return the columns that a cleaned `text` takes on a terminal (East Asian wide characters take two, marks none)."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
