@@ -1,0 +1,303 @@
+"""How programs on this machine talk to the running node: a thin synchronous transport, and `Dragon` for async programs.
+
+The transport is http.client over the node's Unix socket, because every command of the CLI pays for its imports (aiohttp costs
+0.2 s). Errors arrive as JSON and leave as the types of `dragon.errors`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from dragon import errors
+from dragon.errors import DragonError, LocalError, NotRunning
+from dragon.home import Home
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds for an answer of the node: listings take milliseconds, the doctor's checks of a hung Kubo 5 s each."""
+
+FORWARD_TIMEOUT = 180.0
+"""Seconds for a forward: the whole cascade, with a dozen dead providers at 10 s each before the one that lives."""
+
+MAX_ANSWER = 256 << 20
+"""Bytes of one answer: 10,000 nodes with 8 offers of full labels stay below it."""
+
+Document = dict[str, Any]
+Answer = TypeVar("Answer")
+
+
+class Control:
+    """The control API of the node of one home. Every call is one connection; all raise `NotRunning` when no node answers."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def status(self) -> Document:
+        return self._object("GET", "/v1/status")
+
+    def version(self) -> Document:
+        return self._object("GET", "/v1/version")
+
+    def peers(self) -> list[Document]:
+        return self._listing("GET", "/v1/peers")
+
+    def refresh(self) -> None:
+        self._call("POST", "/v1/refresh", {})
+
+    def services(self, slug: str | None = None) -> list[Document]:
+        return self._listing("GET", _path("services", slug))
+
+    def forward(
+        self,
+        slug: str,
+        target: str = "auto",
+        *,
+        where: Mapping[str, str] | None = None,
+        via: str | None = None,
+        spread: bool = False,
+        port: int | None = None,
+        raw: bool = False,
+    ) -> Document:
+        wish = {
+            "slug": slug,
+            "target": target,
+            "where": dict(where or {}),
+            "via": via,
+            "spread": spread,
+            "port": port,
+            "raw": raw,
+        }
+        return self._object("POST", "/v1/forwards", wish, timeout=FORWARD_TIMEOUT)
+
+    def forwards(self) -> list[Document]:
+        return self._listing("GET", "/v1/forwards")
+
+    def off(self, slug: str | None = None) -> int:
+        return int(self._call("DELETE", _path("forwards", slug))["closed"])
+
+    def explain(self, slug: str) -> Document:
+        return self._object("GET", _path("explain", slug))
+
+    def env(self, slug: str) -> Document:
+        return self._object("GET", _path("env", slug))
+
+    def doctor(self) -> list[Document]:
+        return self._listing("GET", "/v1/doctor")
+
+    def repair(self, names: list[str]) -> list[Document]:
+        return self._listing("POST", "/v1/doctor", {"fix": names}, timeout=FORWARD_TIMEOUT)
+
+    def reload(self) -> Document:
+        return self._object("POST", "/v1/reload", {})
+
+    def watch(self, listing: str, slug: str | None = None) -> Iterator[Any]:
+        """Yield the documents of `peers`, `services`, `forwards` or `status`: one now, one on each change.
+
+        Never ends by itself: when the node stops, that is `NotRunning`.
+        """
+        connection = _Connection(self._home, timeout=None)
+        try:
+            response = _send(connection, self._home, "GET", f"{_path(listing, slug)}?watch=1", None)
+            try:
+                while line := response.readline(MAX_ANSWER):
+                    yield json.loads(line)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise NotRunning("the node stopped", "start it again: dragon serve") from error
+            raise NotRunning("the node stopped", "start it again: dragon serve")
+        finally:
+            connection.close()
+
+    def _object(self, method: str, path: str, body: object = None, *, timeout: float = ANSWER_TIMEOUT) -> Document:
+        document = self._call(method, path, body, timeout=timeout)
+        if not isinstance(document, dict):
+            raise _foreign()
+        return document
+
+    def _listing(self, method: str, path: str, body: object = None, *, timeout: float = ANSWER_TIMEOUT) -> list[Document]:
+        documents = self._call(method, path, body, timeout=timeout)
+        if not isinstance(documents, list):
+            raise _foreign()
+        return documents
+
+    def _call(self, method: str, path: str, body: object = None, *, timeout: float = ANSWER_TIMEOUT) -> Any:
+        connection = _Connection(self._home, timeout)
+        try:
+            response = _send(connection, self._home, method, path, body)
+            return json.loads(response.read(MAX_ANSWER))
+        except TimeoutError as error:
+            raise LocalError(f"the node did not answer within {timeout:.0f} s", "see its log: its Kubo may hang") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NotRunning(
+                f"the node stopped while it answered ({error})", "see its log; start it again: dragon serve"
+            ) from error
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """An HTTP connection to the control socket of a home."""
+
+    def __init__(self, home: Home, timeout: float | None) -> None:
+        super().__init__("dragon", timeout=timeout)
+        self._home = home
+
+    def connect(self) -> None:
+        path = self._home.control_socket
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            raise NotRunning(f"no node is running for {self._home.root}", "start one: dragon serve") from error
+        except PermissionError as error:
+            raise NotRunning(
+                f"the control socket {path} belongs to another user",
+                "run this as the user who runs the node, or start your own: dragon serve",
+            ) from error
+        _expect_owner(self.sock, path)
+
+
+def _expect_owner(connected: socket.socket, path: Path) -> None:
+    """Refuse a socket that somebody else put where ours would be: the temp folder is everybody's."""
+    if not hasattr(socket, "SO_PEERCRED") or os.getuid() == 0:  # root may use everybody's node
+        return
+    _, owner, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if owner not in (0, os.getuid()):
+        raise NotRunning(
+            f"the process behind {path} is not yours (uid {owner})", "set XDG_RUNTIME_DIR to a folder that is yours alone"
+        )
+
+
+def _send(connection: _Connection, home: Home, method: str, path: str, body: object) -> http.client.HTTPResponse:
+    """Return the response once it is known to be a success; raises the error that the node's JSON names."""
+    headers = {"Accept": "application/json"}
+    data = None
+    if body is not None:
+        data = json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+    connection.request(method, path, body=data, headers=headers)
+    response = connection.getresponse()
+    if response.status < 300:
+        return response
+    raise _error(response.status, response.read(MAX_ANSWER))
+
+
+def _error(status: int, data: bytes) -> DragonError:
+    try:
+        document = json.loads(data)
+        message, hint = str(document["error"]), str(document.get("hint", ""))
+        code, name = int(document.get("exit_code", 1)), str(document.get("kind", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _foreign(status)
+    kind = getattr(errors, name, None) if name in errors.__all__ else None
+    if isinstance(kind, type) and issubclass(kind, LocalError) and kind.exit_code == code:
+        return kind(message, hint)
+    kind = {2: errors.UsageError, 3: NotRunning, 4: errors.NoProvider}.get(code, LocalError)
+    return kind(message, hint)
+
+
+def _foreign(status: int = 200) -> LocalError:
+    return LocalError(f"the node answered {status} with something unknown", "compare the versions: dragon version")
+
+
+def _path(listing: str, slug: str | None) -> str:
+    return f"/v1/{listing}" if slug is None else f"/v1/{listing}/{quote(slug, safe='')}"
+
+
+class Dragon:
+    """The running node, for async programs:
+
+        async with Dragon() as d, d.forward("ollama") as url:
+            ...  # url is http://127.0.0.1:<port>, and leads to the best provider
+
+    Methods return the JSON of the command of the same name, and raise what `dragon.errors` draws: `NotRunning`, `NoProvider` …
+    """
+
+    def __init__(self, home: Path | str | None = None) -> None:
+        """`home` is the node's DRAGON_HOME; by default the one that the commands use."""
+        self._control = Control(Home.locate(Path(home) if home is not None else None))
+
+    async def __aenter__(self) -> Dragon:
+        await _in_thread(self._control.version)  # a node that does not run is told here
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        return None
+
+    async def status(self) -> Document:
+        return await _in_thread(self._control.status)
+
+    async def peers(self) -> list[Document]:
+        return await _in_thread(self._control.peers)
+
+    async def services(self, slug: str | None = None) -> list[Document]:
+        return await _in_thread(lambda: self._control.services(slug))
+
+    async def forwards(self) -> list[Document]:
+        return await _in_thread(self._control.forwards)
+
+    async def explain(self, slug: str) -> Document:
+        return await _in_thread(lambda: self._control.explain(slug))
+
+    async def env(self, slug: str) -> dict[str, str]:
+        """Return the variables that programs read for `slug`, such as `{"OLLAMA_API_BASE": "http://127.0.0.1:11434"}`."""
+        return dict((await _in_thread(lambda: self._control.env(slug)))["variables"])
+
+    async def off(self, slug: str | None = None) -> int:
+        """Close the forwards of `slug`, or all; return how many there were."""
+        return await _in_thread(lambda: self._control.off(slug))
+
+    async def open(
+        self,
+        slug: str,
+        target: str = "auto",
+        *,
+        where: Mapping[str, str] | None = None,
+        via: str | None = None,
+        spread: bool = False,
+        port: int | None = None,
+        raw: bool = False,
+    ) -> Document:
+        """Open a forward, or find the one that is open: `{slug, provider, route, host, port, url, reused}`."""
+        return await _in_thread(
+            lambda: self._control.forward(slug, target, where=where, via=via, spread=spread, port=port, raw=raw)
+        )
+
+    @asynccontextmanager
+    async def forward(
+        self,
+        slug: str,
+        target: str = "auto",
+        *,
+        where: Mapping[str, str] | None = None,
+        via: str | None = None,
+        spread: bool = False,
+        port: int | None = None,
+        raw: bool = False,
+        close: bool = False,
+    ) -> AsyncIterator[str]:
+        """Give the URL of a forward for the time of the context.
+
+        The port stays open afterwards, because other programs may have been given the same one, and costs nothing: its tunnel
+        closes when idle, and the next use finds it at once. `close=True` closes a forward that this call opened.
+        """
+        opened = await self.open(slug, target, where=where, via=via, spread=spread, port=port, raw=raw)
+        try:
+            yield str(opened["url"])
+        finally:
+            if close and not opened["reused"]:
+                await self.off(slug)
+
+
+async def _in_thread(call: Callable[[], Answer]) -> Answer:
+    import asyncio  # the commands need none of it, and it costs them 30 ms
+
+    return await asyncio.to_thread(call)
