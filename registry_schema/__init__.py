@@ -31,11 +31,13 @@ from registry_schema.merge import Rank, equivocates, merge, newer
 if TYPE_CHECKING:
     from registry_schema.codec import decode, encode
     from registry_schema.envelope import DOMAIN, Draft, Parsed, check_bounds, open_envelope, parse, seal
-    from registry_schema.ids import NodeKey, ed25519_node_id, is_node_id, key_of, rsa_node_id
+    from registry_schema.ids import LIBP2P_PREFIX, NodeKey, ed25519_node_id, is_node_id, key_of, rsa_node_id
     from registry_schema.manifest import Agent, Manifest, Offer, make_offer, protocol_name
+    from registry_schema.texts import clean_alias, clean_label, clean_text
 
 __all__ = [
     "DOMAIN",
+    "LIBP2P_PREFIX",
     "Agent",
     "BadIdentity",
     "BadSignature",
@@ -58,6 +60,9 @@ __all__ = [
     "UnsupportedVersion",
     "WrongSwarm",
     "check_bounds",
+    "clean_alias",
+    "clean_label",
+    "clean_text",
     "decode",
     "ed25519_node_id",
     "encode",
@@ -84,6 +89,7 @@ _HOME = {
     "open_envelope": "envelope",
     "parse": "envelope",
     "seal": "envelope",
+    "LIBP2P_PREFIX": "ids",
     "NodeKey": "ids",
     "ed25519_node_id": "ids",
     "is_node_id": "ids",
@@ -94,6 +100,9 @@ _HOME = {
     "Offer": "manifest",
     "make_offer": "manifest",
     "protocol_name": "manifest",
+    "clean_alias": "texts",
+    "clean_label": "texts",
+    "clean_text": "texts",
 }
 
 

@@ -1,11 +1,13 @@
 """Canonical msgpack: every value has exactly one encoding, and only that one is read.
 
 The rules (another language needs no more):
- 1. integers, strings, binaries, lists and maps use msgpack's shortest form; strings are UTF-8;
- 2. map keys are strings, unique, ascending by their UTF-8 bytes;
- 3. no floats, no nil, no extension types.
+ 1. integers, strings, binaries, lists and maps use msgpack's shortest form (integers that are not negative: the unsigned ones);
+ 2. strings are valid UTF-8;
+ 3. map keys are strings, unique, ascending by their UTF-8 bytes;
+ 4. no floats, no nil, no extension types; nothing after the value.
 
-Rules 1 and 3 are checked by encoding the decoded value again and comparing bytes: the C encoder writes shortest forms only.
+Rule 1 and the uniqueness of keys are checked by encoding the decoded value again and comparing bytes: the C encoder writes
+shortest forms only, and a decoded map keeps one of two equal keys.
 """
 
 from __future__ import annotations
@@ -15,14 +17,24 @@ from typing import Any, TypeAlias
 import msgpack
 
 from registry_schema.errors import LimitExceeded, Malformed, NotCanonical
-from registry_schema.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT
+from registry_schema.limits import MAX_DEPTH, MAX_ITEMS, MAX_LENGTH, MAX_TEXT
 
 Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value]"
 
+_LEAVES = frozenset({str, int, bool, bytes})
+
 
 def encode(value: Any) -> bytes:
-    """Return the canonical bytes of `value` (maps in any order). `TypeError` for what the codec has no place for."""
+    """Return the canonical bytes of `value` (maps in any order).
+
+    `TypeError` for what the codec has no place for, `OverflowError` for an integer of more than 64 bits.
+    """
     return bytes(msgpack.packb(_sorted(value), use_bin_type=True))
+
+
+def encode_ordered(value: Any) -> bytes:
+    """Return the canonical bytes of `value`, whose maps are already in order, as `decode` returns them."""
+    return bytes(msgpack.packb(value, use_bin_type=True))
 
 
 def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Value:
@@ -31,56 +43,58 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Value:
     Raises `Malformed` (not msgpack), `NotCanonical` (another spelling of its value) or `LimitExceeded`.
     """
     try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True, object_pairs_hook=_ascending)
-    except (NotCanonical, LimitExceeded):
-        raise
-    except (ValueError, TypeError, UnicodeDecodeError, msgpack.exceptions.UnpackException) as error:
-        raise Malformed(f"not msgpack: {error}") from None
-    budget = _walk(value, max_depth, MAX_ITEMS)
-    if budget < 0:
+        value = msgpack.unpackb(
+            data, strict_map_key=False, max_str_len=MAX_TEXT, max_array_len=MAX_LENGTH, max_map_len=MAX_LENGTH
+        )
+    except msgpack.exceptions.StackError:
+        raise LimitExceeded("nested too deep") from None
+    except TypeError:
+        raise NotCanonical("map keys must be strings") from None  # a list as a key: Python cannot even hold it
+    except ValueError as error:
+        if "exceeds max_" in str(error):
+            raise LimitExceeded(str(error)) from None
+        raise Malformed(f"not msgpack: {error or 'an unused type byte'}") from None
+    if type(value) not in _LEAVES and _check(value, max_depth) > MAX_ITEMS:
         raise LimitExceeded(f"more than {MAX_ITEMS} values")
     if msgpack.packb(value, use_bin_type=True) != data:
-        raise NotCanonical("not the shortest encoding of its content")
+        raise NotCanonical("not the shortest encoding of its content, or a key twice")
     checked: Value = value
     return checked
 
 
-def _ascending(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    previous = None
-    for key, _ in pairs:
-        # Comparing code points equals comparing UTF-8 bytes: the encoding keeps their order.
-        if type(key) is not str or (previous is not None and key <= previous):
-            raise NotCanonical("map keys must be strings, unique and ascending")
-        previous = key
-    return dict(pairs)
+def _check(container: Any, depth: int) -> int:
+    """Check types, depth and the order of keys in `container`; return how many values are below it.
 
-
-def _walk(value: Any, depth: int, budget: int) -> int:
-    """Check types, depth and lengths below `value`; return how many more values the payload may hold."""
-    kind = type(value)
-    if kind is str:
-        if len(value) > MAX_TEXT or (not value.isascii() and len(value.encode()) > MAX_TEXT):
-            raise LimitExceeded(f"a text longer than {MAX_TEXT} bytes")
-        return budget - 1
-    if kind is dict or kind is list:
-        if depth == 0:
-            raise LimitExceeded("nested too deep")
-        if budget < len(value):
-            return -1
-        for item in value.values() if kind is dict else value:
-            budget = _walk(item, depth - 1, budget)
-        if kind is dict:
-            for key in value:
-                if len(key) > MAX_TEXT:
-                    raise LimitExceeded(f"a key longer than {MAX_TEXT} bytes")
-        return budget - 1
-    if kind is int or kind is bool or kind is bytes:
-        return budget - 1
-    raise NotCanonical(f"the contract has no {kind.__name__}")
+    Looks at whole containers where it can: but for the signature this is the dearest part of reading an envelope.
+    """
+    kind = type(container)
+    if kind is dict:
+        keys = list(container)
+        try:
+            "".join(keys)  # the quickest way to learn that all of them are strings
+        except TypeError:
+            raise NotCanonical("map keys must be strings") from None
+        if sorted(keys) != keys:  # by code points, which is also the order of their UTF-8 bytes
+            raise NotCanonical("map keys must be ascending")
+        values = container.values()
+    elif kind is list:
+        values = container
+    else:
+        raise NotCanonical(f"the contract has no {kind.__name__}")
+    if depth == 0:
+        raise LimitExceeded("nested too deep")
+    count = len(container)
+    if not _LEAVES.issuperset(map(type, values)):
+        for value in values:
+            if type(value) not in _LEAVES:
+                count += _check(value, depth - 1)
+    return count
 
 
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
+        if not all(type(key) is str for key in value):
+            raise TypeError("map keys must be strings")
         return {key: _sorted(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [_sorted(item) for item in value]

@@ -17,7 +17,16 @@ from functools import cached_property
 from typing import Any
 
 from registry_schema import codec
-from registry_schema.errors import FromTheFuture, Malformed, NotCanonical, TooLarge, UnsupportedVersion, WrongSwarm
+from registry_schema.errors import (
+    FromTheFuture,
+    LocalError,
+    Malformed,
+    NotCanonical,
+    Rejection,
+    TooLarge,
+    UnsupportedVersion,
+    WrongSwarm,
+)
 from registry_schema.ids import is_ed25519_id, key_of
 from registry_schema.limits import MAX_ENVELOPE, MAX_SKEW_MS
 from registry_schema.manifest import Manifest
@@ -40,7 +49,13 @@ class Draft:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Draft:
-        return cls(manifest, codec.encode(manifest.fields()))
+        """Return `manifest` encoded; `LocalError` when others would refuse it (a copy made without validation)."""
+        payload = codec.encode(manifest.fields())
+        try:
+            _read(payload)
+        except Rejection as error:
+            raise LocalError(f"this node's own manifest is not valid: {error}", "check [node] alias and labels") from None
+        return cls(manifest, payload)
 
     @property
     def message(self) -> bytes:
@@ -50,14 +65,17 @@ class Draft:
     def sealed(self, signature: bytes, key: bytes | None = None) -> bytes:
         """Return the envelope's bytes. `key` is the protobuf public key of an RSA identity, None for Ed25519.
 
-        Raises `TooLarge` when the manifest does not fit.
+        Raises `LocalError` when the manifest does not fit.
         """
         fields: dict[str, Any] = {"v": ENVELOPE_VERSION, "payload": self.payload, "sig": signature}
         if key is not None:
             fields["key"] = key
         data = codec.encode(fields)
         if len(data) > MAX_ENVELOPE:
-            raise TooLarge(f"the manifest needs {len(data)} bytes, an envelope holds {MAX_ENVELOPE}")
+            raise LocalError(
+                f"this node's manifest needs {len(data)} bytes, an envelope holds {MAX_ENVELOPE}",
+                "offer fewer services ([catalogue] only) or shorten their labels",
+            )
         return data
 
 
@@ -87,11 +105,14 @@ class Parsed:
 
     @cached_property
     def content_hash(self) -> bytes:
-        """SHA-256 over the content without sequence, load and digest, 32 bytes: equal for successive plain beats."""
+        """SHA-256 over the content without sequence, loads and digest, 32 bytes: equal for successive plain beats.
+
+        Exactly: of the canonical encoding of the decoded payload, unknown fields included, without the top-level `sequence`,
+        `load` and `digest` and without each offer's `load`.
+        """
         content = {name: value for name, value in self.raw.items() if name not in _VOLATILE}
-        offers = content.get("offers", [])
-        content["offers"] = [{name: value for name, value in offer.items() if name != "load"} for offer in offers]
-        return hashlib.sha256(codec.encode(content)).digest()
+        content["offers"] = [{name: value for name, value in offer.items() if name != "load"} for offer in content["offers"]]
+        return hashlib.sha256(codec.encode_ordered(content)).digest()
 
     @property
     def rank(self) -> tuple[int, bytes]:
@@ -124,13 +145,17 @@ def parse(data: bytes) -> Parsed:
         raise Malformed("payload, sig and key are byte strings")
     if len(outer) != 3 + (key is not None):
         raise Malformed("an envelope has v, payload, sig and, for RSA ids, key; nothing else")
-    raw = codec.decode(payload)
-    if not isinstance(raw, dict):
-        raise Malformed("a payload is a map")
-    manifest = Manifest.read(raw)
+    raw, manifest = _read(payload)
     if key is not None and is_ed25519_id(manifest.node):
         raise NotCanonical("an Ed25519 id carries its own key; the envelope must not")
     return Parsed(data, payload, signature, key, manifest, raw)
+
+
+def _read(payload: bytes) -> tuple[dict[str, Any], Manifest]:
+    raw = codec.decode(payload)
+    if not isinstance(raw, dict):
+        raise Malformed("a payload is a map")
+    return raw, Manifest.read(raw)
 
 
 def check_bounds(manifest: Manifest, *, swarm: str, now_ms: int, max_skew_ms: int = MAX_SKEW_MS) -> None:

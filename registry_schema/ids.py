@@ -26,12 +26,22 @@ _DIGIT = {character: value for value, character in enumerate(_ALPHABET)}
 _ED25519_ID = bytes.fromhex("002408011220")  # identity multihash of 36 bytes: KeyType 1, 32 bytes of data
 _SHA256_ID = bytes.fromhex("1220")  # SHA2-256 multihash, 32 bytes
 _RSA_KEY = bytes.fromhex("080012")  # KeyType 0, then the length-prefixed PKIX DER
+_ID_LENGTHS = (46, 52)  # characters of every RSA and every Ed25519 id: the fixed first bytes fix the length in base58 too
 
 LIBP2P_PREFIX = b"libp2p-key signed message:"
 """What Kubo's `key/sign` puts before the data it signs; the verifier adds the same."""
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 """libp2p's own bounds for RSA identities."""
+
+RSA_EXPONENT = 65537
+"""The only exponent that libp2p implementations generate; a huge one would make each verification dear."""
+
+_FIELD = 2**255 - 19  # the prime of Curve25519
+_ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_SMALL_ORDER = frozenset((0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8))
+"""The y coordinates of the eight points of small order. A signature of such a "key" fits many messages: anybody could speak
+for that node (Chalkias et al., *Taming the Many EdDSAs*, 2020)."""
 
 
 def base58_encode(data: bytes) -> str:
@@ -74,18 +84,28 @@ class NodeKey:
             raise BadSignature(f"not signed by {self.node_id}") from None
 
 
-@lru_cache(maxsize=16384)  # ids recur with every beat; one entry is about 300 bytes
 def is_node_id(text: str) -> bool:
     """Tell whether `text` is a node id we can verify: Ed25519 (`12D3KooW…`) or legacy RSA (`Qm…`), in its one spelling."""
-    if not 40 <= len(text) <= 60:
-        return False
+    return len(text) in _ID_LENGTHS and _is_node_id(text)
+
+
+@lru_cache(maxsize=16384)  # ids recur with every beat; one entry is about 300 bytes
+def _is_node_id(text: str) -> bool:
     try:
         raw = base58_decode(text)
     except ValueError:
         return False
     if base58_encode(raw) != text:
         return False
-    return (raw.startswith(_ED25519_ID) and len(raw) == 38) or (raw.startswith(_SHA256_ID) and len(raw) == 34)
+    if raw.startswith(_ED25519_ID):
+        return len(raw) == 38 and _is_sound(raw[-32:])
+    return raw.startswith(_SHA256_ID) and len(raw) == 34
+
+
+def _is_sound(public_key: bytes) -> bool:
+    """Tell whether an Ed25519 public key is in its one encoding and not of small order."""
+    y = int.from_bytes(public_key, "little") & (2**255 - 1)
+    return y < _FIELD and y not in _SMALL_ORDER
 
 
 def is_ed25519_id(node_id: str) -> bool:
@@ -127,29 +147,22 @@ def _ed25519_key(node_id: str) -> NodeKey:
     return NodeKey(node_id, Ed25519PublicKey.from_public_bytes(base58_decode(node_id)[-32:]))
 
 
+@lru_cache(maxsize=256)  # legacy ids are few; loading costs as much as verifying
 def _rsa_key(key: bytes) -> RSAPublicKey:
-    der = _rsa_der(key)
     try:
-        loaded = load_der_public_key(der)
+        loaded = load_der_public_key(_rsa_der(key))
     except (ValueError, UnsupportedAlgorithm):
         raise BadIdentity("the key is not a public key in PKIX form") from None
     if not isinstance(loaded, RSAPublicKey) or not MIN_RSA_BITS <= loaded.key_size <= MAX_RSA_BITS:
         raise BadIdentity(f"not an RSA key of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
+    if loaded.public_numbers().e != RSA_EXPONENT:
+        raise BadIdentity(f"an RSA key whose exponent is not {RSA_EXPONENT}")
     return loaded
 
 
 def _rsa_der(key: bytes) -> bytes:
-    """Take the DER out of the deterministic protobuf `08 00 12 <varint length> <DER>`."""
-    if not key.startswith(_RSA_KEY):
+    """Take the DER out of the deterministic protobuf `08 00 12 <shortest varint of its length> <DER>`."""
+    der = key[len(_RSA_KEY) + 2 :]  # a DER of 128 to 16,383 bytes, as all keys within the bounds have, takes two bytes
+    if key != _RSA_KEY + bytes((len(der) & 0x7F | 0x80, len(der) >> 7 & 0x7F)) + der or not 0x80 <= len(der) < 0x4000:
         raise BadIdentity("not a libp2p RSA key")
-    length = shift = 0
-    for position in range(3, min(len(key), 6)):
-        byte = key[position]
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            der = key[position + 1 :]
-            if len(der) != length:
-                break
-            return der
-    raise BadIdentity("not a libp2p RSA key")
+    return der

@@ -11,27 +11,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 from registry_schema import limits
 from registry_schema.errors import InvalidField
 from registry_schema.ids import is_node_id
+from registry_schema.texts import (
+    ALIAS_PATTERN,
+    LABEL_KEY_PATTERN,
+    SLUG_PATTERN,
+    TEXT_PATTERN,
+    Alias,
+    LabelKey,
+    LabelValue,
+    Slug,
+    StationText,
+    SwarmName,
+    Version,
+)
 
-SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
-_VISIBLE = r"[^\p{C}\p{Zl}\p{Zp}]"  # no control, format (bidi, zero-width), unassigned or line-breaking characters
-ALIAS_PATTERN = r"^[\p{L}\p{N}][\p{L}\p{N}\p{M} ._'-]*$"
-LABEL_KEY_PATTERN = r"^[a-z][a-z0-9._-]{0,31}$"
-TEXT_PATTERN = rf"^{_VISIBLE}+$"
-# Lengths of Unicode classes are bounded beside the pattern, not in it: a counted class compiles to megabytes.
+__all__ = [
+    "ALIAS_PATTERN",
+    "LABEL_KEY_PATTERN",
+    "SLUG_PATTERN",
+    "STATION_FIELDS",
+    "TEXT_PATTERN",
+    "Agent",
+    "Alias",
+    "Bucket",
+    "Health",
+    "LabelKey",
+    "LabelValue",
+    "Labels",
+    "Manifest",
+    "NodeId",
+    "Offer",
+    "Port",
+    "Scheme",
+    "Slug",
+    "StationText",
+    "SwarmName",
+    "Thousandths",
+    "Version",
+    "make_offer",
+    "protocol_name",
+]
 
-Slug: TypeAlias = Annotated[str, Field(pattern=SLUG_PATTERN)]
-Alias: TypeAlias = Annotated[str, Field(pattern=ALIAS_PATTERN, max_length=48)]
-SwarmName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")]
-LabelKey: TypeAlias = Annotated[str, Field(pattern=LABEL_KEY_PATTERN)]
-Text: TypeAlias = Annotated[str, Field(pattern=TEXT_PATTERN, max_length=128)]
-Version: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
-Hex32: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Thousandths: TypeAlias = Annotated[int, Field(ge=0, le=1000)]
+Amount: TypeAlias = Annotated[int, Field(ge=0, le=limits.MAX_NUMBER)]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Health: TypeAlias = Literal["passing", "warning", "critical", "unknown"]
 Scheme: TypeAlias = Literal["http", "https", "ws", "wss", "ssh", "tcp"]
@@ -44,8 +71,10 @@ def _node_id(text: str) -> str:
     return text
 
 
+_SHOWN = 40  # characters of a peer's key in an error: enough to recognise one of ours
+
 NodeId: TypeAlias = Annotated[str, AfterValidator(_node_id)]
-Labels: TypeAlias = Annotated[dict[LabelKey, Text], Field(max_length=limits.MAX_LABELS)]
+Labels: TypeAlias = Annotated[dict[LabelKey, LabelValue], Field(max_length=limits.MAX_LABELS)]
 
 
 class _Value(BaseModel):
@@ -74,7 +103,7 @@ class Agent(_Value):
     """One program of a node that answers messages for somebody."""
 
     name: Slug
-    role: Text
+    role: LabelValue
     labels: Labels
 
 
@@ -98,8 +127,7 @@ STATION_FIELDS: Mapping[str, type] = {
 }
 """What an Astroport may say of itself under `station`, with its type. Further keys are ignored by this version."""
 
-StationText: TypeAlias = Annotated[str, Field(pattern=TEXT_PATTERN, max_length=512)]
-StationNumber: TypeAlias = Annotated[int, Field(ge=-(2**53), le=2**53)]
+StationNumber: TypeAlias = Annotated[int, Field(ge=-limits.MAX_NUMBER, le=limits.MAX_NUMBER)]
 
 
 class Manifest(_Value):
@@ -113,15 +141,17 @@ class Manifest(_Value):
     """Seconds that the node asks to be believed without a new beat; the receiver caps it."""
     alias: Alias
     version: Version
-    offers: Annotated[tuple[Offer, ...], Field(max_length=limits.MAX_OFFERS, strict=False)]
+    offers: Annotated[tuple[Offer, ...], Field(max_length=limits.MAX_OFFERS, strict=False), FailFast()]
     """Ascending by slug, each slug once."""
     labels: Labels
-    capacity: Annotated[dict[LabelKey, Annotated[int, Field(ge=0, le=2**53)]], Field(max_length=limits.MAX_CAPACITIES)]
+    capacity: Annotated[
+        dict[LabelKey, Annotated[int, Field(ge=0, le=limits.MAX_NUMBER)]], Field(max_length=limits.MAX_CAPACITIES)
+    ]
     """What the machine has: `cores`, `memory_mb`, `gpu_vram_mb` …"""
     load: Thousandths
-    agents: Annotated[tuple[Agent, ...], Field(max_length=limits.MAX_AGENTS, strict=False)]
+    agents: Annotated[tuple[Agent, ...], Field(max_length=limits.MAX_AGENTS, strict=False), FailFast()]
     """Ascending by name, each name once."""
-    digest: Annotated[tuple[Bucket, ...], Field(max_length=limits.DIGEST_BUCKETS, strict=False)]
+    digest: Annotated[tuple[Bucket, ...], Field(max_length=limits.DIGEST_BUCKETS, strict=False), FailFast()]
     """What the node holds of everybody: one hash per id-prefix bucket, or empty when it does not say."""
     station: dict[str, StationText | StationNumber]
     """An Astroport's own fields (`STATION_FIELDS`); empty elsewhere."""
@@ -137,15 +167,16 @@ class Manifest(_Value):
 
     @model_validator(mode="after")
     def _one_spelling(self) -> Manifest:
-        slugs = [offer.slug for offer in self.offers]
-        if slugs != sorted(set(slugs)):
-            raise ValueError("offers must be ascending by slug, each slug once")
+        previous, ending = "", f"-{self.node}"
+        for offer in self.offers:
+            if offer.slug <= previous:
+                raise ValueError("offers must be ascending by slug, each slug once")
+            if offer.protocol != f"/x/{offer.slug}{ending}":
+                raise ValueError(f"offer {offer.slug}: the protocol must be {protocol_name(offer.slug, self.node)}")
+            previous = offer.slug
         names = [agent.name for agent in self.agents]
         if names != sorted(set(names)):
             raise ValueError("agents must be ascending by name, each name once")
-        for offer in self.offers:
-            if offer.protocol != protocol_name(offer.slug, self.node):
-                raise ValueError(f"offer {offer.slug}: the protocol must be {protocol_name(offer.slug, self.node)}")
         if len(self.digest) not in (0, limits.DIGEST_BUCKETS):
             raise ValueError(f"a digest has {limits.DIGEST_BUCKETS} buckets or none")
         for key, value in self.station.items():
@@ -160,7 +191,8 @@ class Manifest(_Value):
             return cls.model_validate(fields)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "manifest"
+            # Keys of a map are the peer's words and may hold anything: escaped and cut before they reach a log.
+            place = ".".join(ascii(str(part)[:_SHOWN])[1:-1] for part in first["loc"]) or "manifest"
             raise InvalidField(f"{place}: {first['msg']}") from None
 
     def fields(self) -> dict[str, Any]:
