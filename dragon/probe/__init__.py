@@ -7,6 +7,7 @@ Nothing from the network enters.
 from dragon.probe.apitest import TestResult, test_service
 from dragon.probe.catalogue import Catalogue, catalogue_of, load_catalogue
 from dragon.probe.entry import CatalogueEntry, Evidence
+from dragon.probe.prober import Prober
 from dragon.probe.survey import Finding, Survey
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "CatalogueEntry",
     "Evidence",
     "Finding",
+    "Prober",
     "Survey",
     "TestResult",
     "catalogue_of",

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dragon.probe.entry import CatalogueEntry, Health
@@ -44,6 +44,7 @@ class TestResult:
     """Seconds from the first packet to the end of the answer."""
     connected: bool = True
     """False when not even a TCP connection was taken: then nothing listens."""
+    timed_out: bool = False
 
 
 async def test_service(
@@ -67,10 +68,8 @@ async def test_service(
             else:
                 result = await _connection(host, port)
     except TimeoutError:
-        result = _failed(f"no answer within {timeout:g} s")
-    return TestResult(
-        result.ok, result.health, result.detail, result.labels, time.monotonic() - started, result.connected
-    )  # fmt: skip
+        result = replace(_failed(f"no answer within {timeout:g} s"), timed_out=True)
+    return replace(result, rtt=time.monotonic() - started)
 
 
 def _passed(detail: str, labels: Mapping[str, str] | None = None) -> TestResult:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, cast, get_args
 
 from dragon.errors import ConfigError
-from registry_schema.manifest import LABEL_KEY_PATTERN, SLUG_PATTERN, Health, Scheme
+from registry_schema.manifest import Health, Scheme
+from registry_schema.texts import LABEL_KEY_PATTERN, SLUG_PATTERN
 
 __all__ = ["CatalogueEntry", "Evidence", "Health", "Scheme", "parse_entry", "parse_evidence"]
 

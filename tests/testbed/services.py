@@ -170,7 +170,8 @@ class Program:
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, ended.set)
-        loop.add_reader(0, lambda: ended.set() if not os.read(0, 1024) else None)
+        if not self.options.detached:
+            loop.add_reader(0, lambda: ended.set() if not os.read(0, 1024) else None)
         await ended.wait()
         server.close()
         for writer in list(self.open):
@@ -280,6 +281,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--detached", action="store_true", help="do not end with standard input")
     parser.add_argument("--path", action="append", default=[], help="the only paths that are answered with 200")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(Program(parser.parse_args()).run())
