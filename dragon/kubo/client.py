@@ -24,7 +24,7 @@ from dragon.kubo.duration import parse_duration
 from dragon.kubo.pulse import LIMIT as PULSE_LIMIT
 from dragon.kubo.pulse import Beat, Pulse
 from dragon.kubo.stream import MessageDecoder
-from dragon.kubo.types import Identity, P2PEntry, P2PStream, Peer, PubsubMessage
+from dragon.kubo.types import MAX_MESSAGE, Identity, P2PEntry, P2PStream, Peer, PubsubMessage
 
 if TYPE_CHECKING:
     from dragon.kubo.administration import Administration
@@ -99,6 +99,8 @@ class KuboClient:
     # -- pubsub -------------------------------------------------------------------------------------------------------
 
     async def publish(self, topic: str, data: bytes) -> None:
+        if len(data) > MAX_MESSAGE:
+            raise KuboRefused(f"message of {len(data)} bytes is too large", f"at most {MAX_MESSAGE} bytes")
         async with self._publishing:
             await self._spaced()
             try:

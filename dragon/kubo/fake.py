@@ -15,11 +15,19 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dragon.errors import KuboRefused, KuboUnreachable
-from dragon.kubo.types import LOOPBACK, Identity, P2PEntry, P2PStream, Peer, PubsubMessage, loopback_target, peer_of, tcp_port
+from dragon.kubo.types import (
+    LOOPBACK,
+    MAX_MESSAGE,
+    Identity,
+    P2PEntry,
+    P2PStream,
+    Peer,
+    PubsubMessage,
+    loopback_target,
+    peer_of,
+    tcp_port,
+)
 from registry_schema.ids import LIBP2P_PREFIX, base58_encode, ed25519_node_id
-
-MAX_MESSAGE = 1 << 20
-"""Kubo refuses larger pubsub messages."""
 
 
 class FakeNetwork:
@@ -146,7 +154,7 @@ class FakeKubo:
     async def publish(self, topic: str, data: bytes) -> None:
         self._called("publish")
         if len(data) > MAX_MESSAGE:
-            raise KuboRefused("message too large")
+            raise KuboRefused(f"message of {len(data)} bytes is too large", f"at most {MAX_MESSAGE} bytes")
         self._sequence += 1
         message = PubsubMessage(self.node_id, bytes(data), self._sequence.to_bytes(8, "big"), (topic,))
         for node in self.network.reached_by(self.node_id):

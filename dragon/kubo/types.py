@@ -14,6 +14,9 @@ from typing import Protocol
 LOOPBACK = "127.0.0.1"
 """Where every listener points to and every leg listens: nothing of a tunnel is ever bound elsewhere (THREATS 12)."""
 
+MAX_MESSAGE = (1 << 20) - 4096
+"""Bytes of one pubsub message: Kubo's limit of 1 MiB counts what it wraps around the data."""
+
 _TCP = re.compile(r"/ip[46]/[0-9a-f.:]+/tcp/(\d{1,5})")
 _PEER = re.compile(r"/(?:p2p|ipfs)/([1-9A-HJ-NP-Za-km-z]+)")
 
@@ -126,7 +129,7 @@ class Kubo(Protocol):
         ...
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Publish at most 1 MiB. Serialized with every other publication of this node; returning is not delivery."""
+        """Publish at most `MAX_MESSAGE` bytes; returning is not delivery. One publication of a node at a time."""
         ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[PubsubMessage]]:
