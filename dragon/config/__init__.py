@@ -1,10 +1,10 @@
 """One typed tree of settings, from config.toml, the environment and flags.
 
-`load_settings` is a function of its arguments and of what the file says now: `dragon reload` calls it again. Nothing enters
-here but the user's own words; every one that is off is a `ConfigError` that names its place and what was expected there.
+`load_settings` is a function of its arguments and of what the file says now; `reload_settings` reads again under the same flags.
+Nothing enters here but the user's own words; each that is off is a `ConfigError` with its place and what was expected there.
 """
 
-from dragon.config.load import load_settings
+from dragon.config.load import load_settings, reload_settings
 from dragon.config.model import (
     ApiSettings,
     CatalogueSettings,
@@ -32,4 +32,5 @@ __all__ = [
     "SwarmSettings",
     "alias_from",
     "load_settings",
+    "reload_settings",
 ]

@@ -39,13 +39,20 @@ def load_settings(home: Home, overrides: Mapping[str, str] | None = None, enviro
         sources.put_text(tuple(key.split(".")), text, Origin(f"--set {key}"))
     _existing_daemon(sources, environ)
     try:
-        return Settings.model_validate(sources.tree)
+        settings = Settings.model_validate(sources.tree)
+        settings._overrides.update(overrides or {})
+        return settings
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         path = place_of(detail)
         if detail["type"] == "extra_forbidden":
             raise unknown(path, sources.origin(path)) from None
         raise unexpected(path, sources.origin(path), expectation(detail), detail["input"]) from None
+
+
+def reload_settings(home: Home, settings: Settings) -> Settings:
+    """Return the settings as file and environment are now, under the same flags that `settings` were loaded with."""
+    return load_settings(home, settings._overrides)
 
 
 class _Sources:
@@ -91,7 +98,7 @@ def _read_file(file: Path, sources: _Sources) -> None:
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_CONFIG_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home that is no folder is told when it is prepared
         return
     except OSError as error:
         raise ConfigError(

@@ -11,7 +11,17 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from registry_schema import limits
 from registry_schema.ids import is_node_id
@@ -23,7 +33,7 @@ _ALIAS: TypeAdapter[str] = TypeAdapter(Alias)
 _SWARM: TypeAdapter[str] = TypeAdapter(SwarmName)
 _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(ManifestLabels)
 _KUBO_API = re.compile(r"(/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d+(/https?)?|/unix/.+|https?://[^/]+/?)")
-_EVIDENCE = re.compile(r"port|always|(process|systemd|docker|dockerimg):[^\s:/][^\s]*")
+_EVIDENCE = re.compile(r"port|always|(process|systemd|docker|dockerimg):\S.{0,126}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SLUG = re.compile(SLUG_PATTERN.removeprefix("^").removesuffix("$"))
 
@@ -102,13 +112,18 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
         if error.errors()[0]["type"] == "too_long":
             raise ValueError(f"at most {limits.MAX_LABELS} labels") from None
         raise ValueError(
-            'labels such as gpu = "rtx3090": names of a-z, 0-9 . _ -, printable values of 1 to 128 characters'
+            'labels such as gpu = "rtx3090": names of a-z 0-9 . _ -, values of letters, digits, single spaces and _:/+@,()%=.-'
         ) from None
 
 
 def _evidence(text: str) -> str:
-    if not _EVIDENCE.fullmatch(text):
+    if not _EVIDENCE.fullmatch(text) or not text.isprintable():
         raise ValueError("process:NAME, systemd:UNIT, docker:NAME, dockerimg:IMAGE, port or always")
+    if text.startswith("process:"):
+        try:
+            re.compile(text.removeprefix("process:"))
+        except re.error as error:
+            raise ValueError(f"a pattern that pgrep could match ({error})") from None
     return text
 
 
@@ -118,9 +133,22 @@ def _http_path(text: str) -> str:
     return text
 
 
-def _env_name(text: str) -> str:
+def _variables(value: Any) -> Any:
+    """A list of names is the usual case: each is the service's URL."""
+    return dict.fromkeys(value, "{url}") if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
+
+def _variable(text: str) -> str:
     if not _ENV_NAME.fullmatch(text):
         raise ValueError("the name of an environment variable, such as OLLAMA_API_BASE")
+    return text
+
+
+def _template(text: str) -> str:
+    try:
+        text.format(url="", host="", port=0)
+    except (LookupError, ValueError):
+        raise ValueError("a text with {url}, {host} and {port} at most") from None
     return text
 
 
@@ -142,6 +170,8 @@ FilePath: TypeAlias = Annotated[Path, Field(strict=False)]
 Address: TypeAlias = Annotated[str, AfterValidator(_multiaddr)]
 NodeId: TypeAlias = Annotated[str, AfterValidator(_node_id)]
 Evidence: TypeAlias = Annotated[str, AfterValidator(_evidence)]
+Variable: TypeAlias = Annotated[str, AfterValidator(_variable)]
+Template: TypeAlias = Annotated[str, AfterValidator(_template)]
 Status: TypeAlias = Annotated[int, Field(ge=100, le=599)]
 Route: TypeAlias = Literal["local", "ssh6", "ssh4", "p2p"]
 Access: TypeAlias = Annotated[str | Annotated[tuple[str, ...], Field(strict=False)], AfterValidator(_access)]
@@ -175,6 +205,8 @@ class KuboSettings(Section):
     """Repo of an existing daemon, from which its API address is read; IPFS_PATH where `managed` is false."""
     binary: FilePath | None = None
     """The `ipfs` to run instead of one that is found."""
+    dist: str | None = None
+    """Base URL of Kubo's releases where it is not the official one: a mirror."""
     swarm_key: FilePath | None = None
     """A Kubo swarm.key: makes the managed daemon's network a closed one."""
 
@@ -216,7 +248,11 @@ class EntryOverride(Section):
     aliases: Slugs | None = None
     routes: Annotated[tuple[Route, ...], Field(strict=False, min_length=1)] | None = None
     access: Access | None = None
-    env: Annotated[tuple[Annotated[str, AfterValidator(_env_name)], ...], Field(strict=False)] | None = None
+    private: bool | None = None
+    reads: dict[str, str] | None = None
+    """Labels from the test's JSON answer: label → path."""
+    env: Annotated[dict[Variable, Template], BeforeValidator(_variables)] | None = None
+    """What `dragon env` prints: a list of names for the URL, or NAME = "text with {url}, {host}, {port}"."""
 
 
 class CatalogueSettings(Section):
@@ -262,6 +298,8 @@ class ApiSettings(Section):
 
 
 class Settings(Section):
+    """All of it. A value: the same words give an equal one."""
+
     node: NodeSettings = Field(default_factory=NodeSettings)
     kubo: KuboSettings = Field(default_factory=KuboSettings)
     swarm: SwarmSettings = Field(default_factory=SwarmSettings)
@@ -270,3 +308,6 @@ class Settings(Section):
     connect: ConnectSettings = Field(default_factory=ConnectSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
+
+    _overrides: dict[str, str] = PrivateAttr(default_factory=dict)
+    """The flags that this was loaded with, so that reading the file again keeps them."""

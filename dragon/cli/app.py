@@ -1,0 +1,217 @@
+"""The commands: each asks the running node and prints the answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dragon.cli import output, tables
+from dragon.errors import UsageError
+from dragon.home import Home
+
+if TYPE_CHECKING:
+    from dragon.client import Control
+
+app = typer.Typer(
+    help="Share what this machine runs with a swarm of peers, and use what they run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, and print again on every change.")]
+
+
+def _known_slugs(incomplete: str) -> list[str]:
+    """Complete a slug from what the running node sees; nothing where none runs."""
+    from dragon.errors import DragonError
+
+    try:
+        return [str(service["slug"]) for service in _node().services() if str(service["slug"]).startswith(incomplete)]
+    except DragonError:
+        return []
+
+
+Slug = Annotated[str, typer.Argument(help="Service, such as ollama.", autocompletion=_known_slugs)]
+AnySlug = Annotated[str | None, typer.Argument(help="One service; all without it.", autocompletion=_known_slugs)]
+
+
+def _node() -> Control:
+    from dragon.client import Control
+
+    return Control(Home.locate())
+
+
+@app.command()
+def serve(
+    alias: Annotated[str | None, typer.Option(help="What people call this node.")] = None,
+    swarm: Annotated[str | None, typer.Option(help="Name of the swarm.")] = None,
+    join: Annotated[list[str] | None, typer.Option(help="Address of a peer to connect to (repeatable).")] = None,
+    isolated: Annotated[bool | None, typer.Option("--isolated/--public", help="Talk to nobody but --join peers.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print exactly what would be published, and end.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a node in the foreground: find what runs here, offer it, see and reach what others offer."""
+    from dragon.cli.serve import overrides_from, serve_until_stopped
+
+    overrides = overrides_from(alias=alias, swarm=swarm, join=join, isolated=isolated, settings=settings or [])
+    serve_until_stopped(Home.locate(), overrides, dry_run=dry_run, level=-1 if quiet else int(verbose))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the story instead of staying up.")] = False,
+) -> None:
+    """Start three nodes here, and use a service of one from another: the whole idea in a minute."""
+    from dragon.cli.demo import tell
+
+    raise typer.Exit(tell(once=once))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show this node."""
+    document = _node().status()
+    output.print_json(document) if as_json else output.print_table(tables.status(document))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the fixes that are offered, after asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the node, its Kubo and this machine; say what to do. Works without a running node, too."""
+    from dragon.cli.doctor import examine
+
+    raise typer.Exit(examine(Home.locate(), _node(), fix=fix, yes=yes, as_json=as_json))
+
+
+@app.command()
+def peers(
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask peers for news first.")] = False,
+    as_json: Json = False,
+    watch: Watch = False,
+) -> None:
+    """List the nodes of the swarm."""
+    if refresh:
+        _node().refresh()
+    _listing("peers", None, tables.peers, as_json, watch)
+
+
+@app.command()
+def services(slug: AnySlug = None, as_json: Json = False, watch: Watch = False) -> None:
+    """List what is offered, and by whom."""
+    _listing("services", slug, tables.services, as_json, watch)
+
+
+@app.command()
+def forward(
+    slug: Slug,
+    target: Annotated[
+        str, typer.Argument(help="auto, a provider's number, its alias, or 4 or more characters of its id.")
+    ] = "auto",
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only providers with this label (repeatable).")
+    ] = None,
+    via: Annotated[str | None, typer.Option(metavar="ROUTE", help="Only this route: local, ssh6, ssh4 or p2p.")] = None,
+    spread: Annotated[bool, typer.Option("--spread", help="Choose anew for every connection.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The local port.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Hand the port to Kubo: a tenth faster, no failover.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Open a local port that leads to the best provider of a service; prints its URL."""
+    labels = dict(_pair(word) for word in where or [])
+    opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw)
+    if as_json:
+        return output.print_json(opened)
+    output.print_line(str(opened["url"]))
+    provider = tables.node_name(opened.get("provider"))
+    return output.note(f"{slug} on {provider} by {opened.get('route')}{', already open' if opened.get('reused') else ''}")
+
+
+@app.command()
+def forwards(as_json: Json = False, watch: Watch = False) -> None:
+    """List the open forwards."""
+    _listing("forwards", None, tables.forwards, as_json, watch)
+
+
+@app.command()
+def off(slug: AnySlug = None, as_json: Json = False) -> None:
+    """Close the forwards of a service, or all of them."""
+    closed = _node().off(slug)
+    if as_json:
+        output.print_json({"closed": closed})
+    else:
+        output.print_line("no forward was open" if not closed else f"closed {closed} forward{'s' if closed > 1 else ''}")
+
+
+@app.command()
+def explain(slug: Slug, as_json: Json = False) -> None:
+    """Tell why a provider is chosen: every candidate, who said it, what was measured, which rule decided."""
+    document = _node().explain(slug)
+    if as_json:
+        return output.print_json(document)
+    output.print_table(tables.candidates(document))
+    return output.print_line(str(document.get("because") or ""))
+
+
+@app.command()
+def env(slug: Slug, as_json: Json = False) -> None:
+    """Print what a shell needs to use a forward: eval "$(dragon env ollama)"."""
+    from dragon.cli.shell import exports
+
+    document = _node().env(slug)
+    if as_json:
+        return output.print_json(document)
+    for line in exports(document["variables"]):
+        output.print_line(line)
+    return None
+
+
+@app.command()
+def reload(as_json: Json = False) -> None:
+    """Let the running node read its settings again: what became private is withdrawn at once."""
+    document = _node().reload()
+    if as_json:
+        return output.print_json(document)
+    return output.print_line(f"changed: {', '.join(str(key) for key in document.get('changed', [])) or 'nothing'}")
+
+
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Print the versions of this command and of the running node."""
+    from dragon import __version__
+    from dragon.errors import NotRunning
+
+    try:
+        running: dict[str, Any] | None = _node().version()
+    except NotRunning:
+        running = None
+    if as_json:
+        document = {"version": __version__, "python": sys.version.split()[0], "node": running, "home": str(Home.locate().root)}
+        return output.print_json(document)
+    output.print_line(f"dragon {__version__}")
+    return output.note(f"running node: {running['version'] if running else 'none'}")
+
+
+def _listing(listing: str, slug: str | None, render: Any, as_json: bool, watch: bool) -> None:
+    if watch:
+        return output.watch(_node().watch(listing, slug), as_json, render)
+    node = _node()
+    documents = node.services(slug) if listing == "services" else node.peers() if listing == "peers" else node.forwards()
+    return output.print_json(documents) if as_json else output.print_table(render(documents))
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not key or not equals or not value:
+        raise UsageError(f"--where {word}: not KEY=VALUE", "for example --where model=llama3.2")
+    return key, value

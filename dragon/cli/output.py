@@ -1,0 +1,118 @@
+"""What is printed: rich tables on a terminal, plain aligned columns in a pipe, one JSON document for programs.
+
+Everything that a person reads passes `clean` here, so no command can forget it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dragon.text import clean, width
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+GAP = "  "
+"""Between plain columns: two blanks tell columns apart where a cell holds single ones."""
+
+LONGEST_CELL = 96
+"""Columns of one cell: a peer with thirty labels must not push everybody else's line off the screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value of a table; `style` is how a terminal shows it."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    empty: str
+    """What is said instead of a table without rows."""
+
+
+def print_json(document: Any) -> None:
+    """Print one document. Non-ASCII is escaped: safe on every terminal and in every locale, the same to every parser."""
+    print(json.dumps(document, indent=2))
+
+
+def print_line(text: str) -> None:
+    print(clean(text, 2000))
+
+
+def note(text: str) -> None:
+    """Tell a person, and only a person, something besides the answer."""
+    if sys.stdout.isatty():
+        print(clean(text, 2000), file=sys.stderr)
+
+
+def print_table(table: Table) -> None:
+    if not sys.stdout.isatty():
+        sys.stdout.write("".join(f"{line}\n" for line in plain(table)))
+        return
+    console = _console()
+    console.print(_rich(table))
+
+
+def watch(documents: Iterable[Any], as_json: bool, render: Callable[[Any], Table]) -> None:
+    """Show each of `documents` as it comes: a line of JSON, a plain table, or one table on the terminal that stays up to date."""
+    if as_json:
+        for document in documents:
+            print(json.dumps(document), flush=True)
+    elif sys.stdout.isatty():
+        _watch_terminal(iter(documents), render)
+    else:
+        for number, document in enumerate(documents):
+            lines = plain(render(document))
+            sys.stdout.write("".join(f"{line}\n" for line in ([""] if number else []) + lines))
+            sys.stdout.flush()
+
+
+def plain(table: Table) -> list[str]:
+    """Return the lines of `table` as aligned text without any control character."""
+    if not table.rows:
+        return [table.empty]
+    rows = [
+        [column.upper() for column in table.columns],
+        *([clean(cell.text, LONGEST_CELL) for cell in row] for row in table.rows),
+    ]
+    widths = [max(width(row[index]) for row in rows) for index in range(len(table.columns))]
+    return [GAP.join(text + " " * (widths[i] - width(text)) for i, text in enumerate(row)).rstrip() for row in rows]
+
+
+def _watch_terminal(documents: Iterator[Any], render: Callable[[Any], Table]) -> None:
+    from rich.live import Live
+
+    with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
+        for document in documents:
+            live.update(_rich(render(document)), refresh=True)
+
+
+def _console() -> Console:
+    from rich.console import Console  # honours NO_COLOR and TERM=dumb
+
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def _rich(table: Table) -> RichTable | str:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    if not table.rows:
+        return table.empty
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        shown.add_column(column, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(clean(cell.text, LONGEST_CELL), style=cell.style) for cell in row))
+    return shown

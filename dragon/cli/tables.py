@@ -1,0 +1,155 @@
+"""The node's documents as tables for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dragon.cli.output import Cell, Table
+
+Document = Mapping[str, Any]
+
+_STATES = {"live": "green", "silent": "yellow", "left": "dim", "skewed": "red"}
+_HEALTH = {"passing": "green", "warning": "yellow", "critical": "red", "unknown": "dim"}
+
+ID_TAIL = 8
+"""Characters shown of a node id: every Ed25519 id begins alike, its end tells nodes apart and is what `forward SLUG ID-PART` takes."""
+
+
+def peers(documents: list[Document]) -> Table:
+    rows = [
+        [
+            Cell(_text(peer, "alias") + (" (self)" if peer.get("self") else ""), "bold"),
+            Cell(short_id(peer.get("id"))),
+            Cell(_text(peer, "state"), _STATES.get(_text(peer, "state"), "")),
+            Cell(_text(peer, "trust")),
+            Cell("" if peer.get("self") else seconds(peer.get("last_seen"))),
+            Cell(milliseconds(peer.get("rtt_ms"))),
+            Cell(" ".join(str(offer.get("slug", "")) for offer in peer.get("offers", []))),
+        ]
+        for peer in documents
+    ]
+    return Table(("alias", "id", "state", "trust", "seen", "rtt", "offers"), rows, "no node is known yet, not even this one")
+
+
+def services(documents: list[Document]) -> Table:
+    rows = [
+        [
+            Cell(_text(service, "slug"), "bold"),
+            Cell(_text(provider, "n")),
+            Cell(_text(provider, "alias") + (" (self)" if provider.get("self") else "")),
+            Cell(short_id(provider.get("id"))),
+            Cell(_text(provider, "health"), _HEALTH.get(_text(provider, "health"), "")),
+            Cell(share(provider.get("load"))),
+            Cell(milliseconds(provider.get("rtt_ms"))),
+            Cell(labels(provider.get("labels"))),
+        ]
+        for service in documents
+        for provider in service.get("providers", [])
+    ]
+    return Table(("service", "n", "provider", "id", "health", "load", "rtt", "labels"), rows, "nobody offers anything yet")
+
+
+def forwards(documents: list[Document]) -> Table:
+    rows = [
+        [
+            Cell(_text(forward, "slug"), "bold"),
+            Cell(_text(forward, "url")),
+            Cell(node_name(forward.get("provider"))),
+            Cell(_text(forward, "route")),
+            Cell(_text(forward, "connections")),
+        ]
+        for forward in documents
+    ]
+    return Table(("service", "url", "provider", "route", "connections"), rows, "no forward is open: dragon forward SLUG")
+
+
+def findings(documents: list[Document]) -> Table:
+    rows = [
+        [
+            Cell("ok" if finding.get("ok") else "PROBLEM", "green" if finding.get("ok") else "bold red"),
+            Cell(_text(finding, "name")),
+            Cell(_text(finding, "detail")),
+        ]
+        for finding in documents
+    ]
+    return Table(("", "check", "finding"), rows, "nothing was checked")
+
+
+def candidates(document: Document) -> Table:
+    rows = [
+        [
+            Cell("chosen" if candidate.get("chosen") else "", "bold green"),
+            Cell(_text(candidate, "alias") or short_id(candidate.get("id"))),
+            Cell(short_id(candidate.get("id"))),
+            Cell(_text(candidate, "state"), _STATES.get(_text(candidate, "state"), "")),
+            Cell(_text(candidate, "source")),
+            Cell(seconds(candidate.get("last_seen"))),
+            Cell(milliseconds(candidate.get("rtt_ms"))),
+            Cell(_text(candidate, "because")),
+        ]
+        for candidate in document.get("candidates", [])
+    ]
+    return Table(("", "provider", "id", "state", "heard by", "seen", "rtt", "because"), rows, "nobody offers it")
+
+
+def status(document: Document) -> Table:
+    kubo = document.get("kubo") or {}
+    addresses = [str(address) for address in document.get("addresses", [])]
+    offers = document.get("offers", [])
+    rows = [
+        ("node", f"{_text(document, 'alias')} {_text(document, 'id')}"),
+        ("swarm", _text(document, "swarm")),
+        ("peers", _text(document, "peers") if not isinstance(document.get("peers"), list) else str(len(document["peers"]))),
+        ("offers", _offers(offers)),
+        ("kubo", f"{_text(kubo, 'version')} at {_text(kubo, 'api')}{' (managed)' if kubo.get('managed') else ''}"),
+        *(("address" if number == 0 else "", address) for number, address in enumerate(addresses)),
+    ]
+    return Table(("", ""), [[Cell(name, "bold"), Cell(value)] for name, value in rows], "")
+
+
+def short_id(node_id: object) -> str:
+    text = str(node_id or "")
+    return text if len(text) <= ID_TAIL else f"…{text[-ID_TAIL:]}"
+
+
+def node_name(provider: object) -> str:
+    """Return a provider as people call it, from `{id, alias}` or a bare id."""
+    if isinstance(provider, Mapping):
+        return f"{provider.get('alias') or ''} {short_id(provider.get('id'))}".strip()
+    return short_id(provider)
+
+
+def seconds(value: object) -> str:
+    """Return a span for people: 4s, 3m, 2h, 5d."""
+    if not isinstance(value, (int, float)):
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if value >= size:
+            return f"{value / size:.0f}{unit}"
+    return f"{max(value, 0):.0f}s"
+
+
+def milliseconds(value: object) -> str:
+    if not isinstance(value, (int, float)):
+        return ""
+    return f"{value:.1f}ms" if value < 10 else f"{value:.0f}ms"
+
+
+def share(value: object) -> str:
+    return f"{value:.0%}" if isinstance(value, (int, float)) else ""
+
+
+def labels(value: object) -> str:
+    return " ".join(f"{key}={word}" for key, word in value.items()) if isinstance(value, Mapping) else ""
+
+
+def _offers(offers: object) -> str:
+    if not isinstance(offers, Iterable) or isinstance(offers, str):
+        return str(offers)
+    return " ".join(str(offer.get("slug", "")) if isinstance(offer, Mapping) else str(offer) for offer in offers) or "none"
+
+
+def _text(document: Document, key: str) -> str:
+    value = document.get(key)
+    return "" if value is None else str(value)
