@@ -58,7 +58,10 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a node in the foreground: find what runs here, offer it, see and reach what others offer."""
+    """Run a node in the foreground.
+
+    Finds what runs here, offers it to the swarm, and sees and reaches what others offer. SIGTERM leaves cleanly.
+    """
     from dragon.cli.serve import overrides_from, serve_until_stopped
 
     overrides = overrides_from(alias=alias, swarm=swarm, join=join, isolated=isolated, settings=settings or [])
@@ -69,7 +72,10 @@ def serve(
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the story instead of staying up.")] = False,
 ) -> None:
-    """Start three nodes here, and use a service of one from another: the whole idea in a minute."""
+    """Show the whole idea with three nodes here.
+
+    Starts a swarm of its own on this machine, and uses a service of one node from another.
+    """
     from dragon.cli.demo import tell
 
     raise typer.Exit(tell(once=once))
@@ -88,7 +94,10 @@ def doctor(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check the node, its Kubo and this machine; say what to do. Works without a running node, too."""
+    """Check node, Kubo and machine.
+
+    Says what to do about each problem; works without a running node, too.
+    """
     from dragon.cli.doctor import examine
 
     raise typer.Exit(examine(Home.locate(), _node(), fix=fix, yes=yes, as_json=as_json))
@@ -115,19 +124,18 @@ def services(slug: AnySlug = None, as_json: Json = False, watch: Watch = False) 
 @app.command()
 def forward(
     slug: Slug,
-    target: Annotated[
-        str, typer.Argument(help="auto, a provider's number, its alias, or 4 or more characters of its id.")
-    ] = "auto",
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only providers with this label (repeatable).")
-    ] = None,
+    target: Annotated[str, typer.Argument(help="auto, a provider's number, alias, or 4 or more letters of its id.")] = "auto",
+    where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label (repeatable).")] = None,
     via: Annotated[str | None, typer.Option(metavar="ROUTE", help="Only this route: local, ssh6, ssh4 or p2p.")] = None,
     spread: Annotated[bool, typer.Option("--spread", help="Choose anew for every connection.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The local port.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Hand the port to Kubo: a tenth faster, no failover.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Open a local port that leads to the best provider of a service; prints its URL."""
+    """Open a local port that leads to a service.
+
+    Prints its URL. The port stays until `dragon off`; when a provider dies, the next one takes over behind it.
+    """
     labels = dict(_pair(word) for word in where or [])
     opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw)
     if as_json:
@@ -155,7 +163,10 @@ def off(slug: AnySlug = None, as_json: Json = False) -> None:
 
 @app.command()
 def explain(slug: Slug, as_json: Json = False) -> None:
-    """Tell why a provider is chosen: every candidate, who said it, what was measured, which rule decided."""
+    """Tell why a provider is chosen.
+
+    Names every candidate, who told of it and when, what was measured, and which rule decided.
+    """
     document = _node().explain(slug)
     if as_json:
         return output.print_json(document)
@@ -165,7 +176,10 @@ def explain(slug: Slug, as_json: Json = False) -> None:
 
 @app.command()
 def env(slug: Slug, as_json: Json = False) -> None:
-    """Print what a shell needs to use a forward: eval "$(dragon env ollama)"."""
+    """Print the variables of a service for a shell.
+
+    Use it as: eval "$(dragon env ollama)"
+    """
     from dragon.cli.shell import exports
 
     document = _node().env(slug)
@@ -178,7 +192,10 @@ def env(slug: Slug, as_json: Json = False) -> None:
 
 @app.command()
 def reload(as_json: Json = False) -> None:
-    """Let the running node read its settings again: what became private is withdrawn at once."""
+    """Let the node read its settings again.
+
+    A service that became private is withdrawn at once.
+    """
     document = _node().reload()
     if as_json:
         return output.print_json(document)
@@ -187,7 +204,7 @@ def reload(as_json: Json = False) -> None:
 
 @app.command()
 def version(as_json: Json = False) -> None:
-    """Print the versions of this command and of the running node."""
+    """Print the versions."""
     from dragon import __version__
     from dragon.errors import NotRunning
 

@@ -37,14 +37,15 @@ def run(words: Sequence[str]) -> int:
     from dragon.cli.app import app
 
     as_json = "--json" in words
+    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     try:
         result = typer.main.get_command(app)(args=list(words) or ["--help"], prog_name="dragon", standalone_mode=False)
     except DragonError as error:
         hint = error.hint if isinstance(error, LocalError) else ""
         return _tell(str(error), hint, error.exit_code if isinstance(error, LocalError) else 1, as_json)
     except typer.TyperException as error:
-        command = next((word for word in words if not word.startswith("-")), "")
-        return _tell(error.format_message(), f"see: dragon {command} --help".replace("  ", " "), 2, as_json)
+        command = words[0] if words and words[0] in known else ""
+        return _tell(error.format_message(), " ".join(f"see: dragon {command} --help".split()), 2, as_json)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:

@@ -64,7 +64,7 @@ def print_table(table: Table) -> None:
 
 
 def watch(documents: Iterable[Any], as_json: bool, render: Callable[[Any], Table]) -> None:
-    """Show each of `documents` as it comes: a line of JSON, a plain table, or one table on the terminal that stays up to date."""
+    """Show each of `documents` as it comes: a line of JSON, a plain table, or on a terminal one table that is kept fresh."""
     if as_json:
         for document in documents:
             print(json.dumps(document), flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 
 from dragon.cli.logs import set_up_logging
@@ -62,6 +63,7 @@ async def _serve(settings: Settings, home: Home) -> None:
         nonlocal ready
         ready = True
         print_line(f"ready: {settings.node.alias} {node_id} in the swarm {settings.node.swarm}")
+        sys.stdout.flush()
         notify("READY=1", f"STATUS=serving as {settings.node.alias} in the swarm {settings.node.swarm}")
 
     running = asyncio.create_task(serve(settings, home, on_ready=on_ready, stop=stop))

@@ -15,7 +15,5 @@ def exports(variables: Mapping[str, object]) -> list[str]:
     """Return an `export NAME=value` line for each of `variables`, quoted so that a shell takes the value as it is."""
     for name in variables:
         if not _NAME.fullmatch(name):
-            raise LocalError(
-                "a variable's name is none that a shell can set", "correct `env` in this service's catalogue entry"
-            )
+            raise LocalError("a variable has a name that no shell can set", "correct `env` in its catalogue entry")
     return [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]

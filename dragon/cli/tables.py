@@ -13,7 +13,7 @@ _STATES = {"live": "green", "silent": "yellow", "left": "dim", "skewed": "red"}
 _HEALTH = {"passing": "green", "warning": "yellow", "critical": "red", "unknown": "dim"}
 
 ID_TAIL = 8
-"""Characters shown of a node id: every Ed25519 id begins alike, its end tells nodes apart and is what `forward SLUG ID-PART` takes."""
+"""Characters shown of a node id: all begin alike, the end tells nodes apart, and `forward SLUG ID-PART` takes it."""
 
 
 def peers(documents: list[Document]) -> Table:

@@ -1,6 +1,6 @@
 """One typed tree of settings, from config.toml, the environment and flags.
 
-`load_settings` is a function of its arguments and of what the file says now; `reload_settings` reads again under the same flags.
+`load_settings` is a function of its arguments and of what the file says now; `reload_settings` reads again, same flags.
 Nothing enters here but the user's own words; each that is off is a `ConfigError` with its place and what was expected there.
 """
 
