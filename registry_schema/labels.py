@@ -47,3 +47,9 @@ def labels_match(labels: Mapping[str, str], where: Mapping[str, str] | None) -> 
 
 def _meets(value: str, wish: str) -> bool:
     return value == wish or value == wish + _IMPLIED_TAG or value + _IMPLIED_TAG == wish
+
+
+def values_meeting(wish: str) -> frozenset[str]:
+    """Return every value that meets `wish`: what an index of values has to look up."""
+    bare = {wish.removesuffix(_IMPLIED_TAG)} if wish.endswith(_IMPLIED_TAG) else set()
+    return frozenset({wish, wish + _IMPLIED_TAG} | bare)
