@@ -142,9 +142,9 @@ def test_off_closes_the_port_and_leaves_no_tunnel(swarm: Swarm, ollama: RunningS
     [
         (("forward", "olama"), 2),
         (("forward", "comfyui"), 4),
-        (("forward", "ollama", "zzzzzz"), 2),
+        (("forward", "ollama", "zzzzzz"), 4),
         (("services", "nonsense"), 2),
-        (("forward", "ollama", "99"), 2),
+        (("forward", "ollama", "99"), 4),
     ],
 )
 def test_wrong_words_have_their_exit_code_and_one_clear_line(
