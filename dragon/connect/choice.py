@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 from dragon.connect.breaker import CLOSED, Breaker
 from dragon.connect.measure import PeakEwma
+from registry_schema.labels import labels_match
 
 StrategyName = Literal["p2c", "rotate", "random", "first"]
 
@@ -55,10 +56,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A candidate that was not taken, and why."""
+    """A candidate that was not taken, and why. `fit`: it could have served."""
 
     candidate: Candidate
     because: str
+    fit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +160,8 @@ def strategy_named(name: str, rng: random.Random) -> Strategy:
 
 
 def lacking(labels: Mapping[str, str], where: Mapping[str, str]) -> str | None:
-    """Return the first wish of `where` that `labels` do not fulfil, as `key=value`; None when all are.
-
-    A label whose value is a list (`model` of an ollama with several) holds its items separated by commas.
-    """
-    for key, wanted in where.items():
-        have = labels.get(key)
-        if have is None or (have != wanted and wanted not in [item.strip() for item in have.split(",")]):
-            return f"{key}={wanted}"
-    return None
+    """Return the first wish of `where` that `labels` do not meet, as `key=value`; None when all are met."""
+    return next((f"{key}={wish}" for key, wish in where.items() if not labels_match(labels, {key: wish})), None)
 
 
 def refusal(candidate: Candidate, where: Mapping[str, str], at: float) -> str | None:
@@ -232,5 +227,5 @@ def choose(
         because += "; every breaker is open, so all are tried"
     for each in eligible:
         if each is not taken:
-            others[each.node_id] = Refused(each, "could serve, was not picked")
+            others[each.node_id] = Refused(each, "could serve, was not picked", fit=True)
     return Decision(taken, because, tuple(others[each.node_id] for each in ordered if each is not taken))

@@ -233,7 +233,8 @@ class FakeKubo:
             self._next_stream += 1
             id = str(self._next_stream)
             task = asyncio.create_task(self._carry(protocol, node_id, reader, writer))
-            self._streams[id] = (P2PStream(id, protocol, entry.listen, entry.target), task)
+            origin = loopback_target(writer.get_extra_info("peername")[1])
+            self._streams[id] = (P2PStream(id, protocol, origin, entry.target), task)
             task.add_done_callback(lambda _: self._streams.pop(id, None))
 
         try:

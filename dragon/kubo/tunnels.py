@@ -127,14 +127,14 @@ class Tunnels:
                 raise busy(protocol, holder)
             raise KuboRefused(f"{protocol} cannot be opened: {why}")
 
-    async def open_leg(self, protocol: str, node_id: str) -> Leg:
+    async def open_leg(self, protocol: str, node_id: str, *, port: int | None = None) -> Leg:
         """Open the private end of a forward to `protocol` of a node. Dials nothing: the first connection does.
 
-        Raises `KuboRefused` or `KuboUnreachable`.
+        `port` is a wish: when it is taken, the leg gets a free one. Raises `KuboRefused` or `KuboUnreachable`.
         """
         async with self._lock:
             await self._load()
-            leg = Leg(protocol, node_id, await self._forward(protocol, node_id))
+            leg = Leg(protocol, node_id, await self._forward(protocol, node_id, port))
             self._legs.add(leg)
             return leg
 

@@ -1,0 +1,350 @@
+"""One forward: a port of ours that leads to a provider, and keeps leading somewhere whatever dies meanwhile.
+
+The port lives until `close`. Sticky (the default): all connections go to one provider, and to another one only when that is
+dead. Spread: each connection is a choice of its own. A connection that nobody has answered yet is moved on when that loses
+nothing; one that was answered ends with its provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dragon.clock import Clock
+from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
+from dragon.connect.opening import Outcome, may_resend, open_conversation
+from dragon.connect.relay import Relay, make_relay, reset, tune
+from dragon.errors import LocalError, PeerUnreachable
+
+log = logging.getLogger(__name__)
+
+ACCEPT_BATCH = 64
+"""Connections taken per wake-up: a burst must not keep the loop from moving bytes."""
+
+MAX_MOVES = 4
+"""Providers that one unanswered connection may see: when four fail, the fifth is not the client's problem to wait for."""
+
+OUT_OF_DESCRIPTORS_PAUSE = 0.1
+"""Seconds without accepting when the process may open no more files; relays that end give some back."""
+
+
+@dataclass(slots=True, eq=False)
+class _Conversation:
+    """One client on its way to or with a provider."""
+
+    found: Found
+    far: socket.socket
+    relay: Relay | None = None
+    counted: tuple[int, int] = (0, 0)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Since the forward was opened."""
+
+    connections: int = 0
+    moved: int = 0
+    failed: int = 0
+    sent: int = 0
+    received: int = 0
+
+
+class Forward:
+    """Serves the connections of `listener`, which it owns from now on."""
+
+    def __init__(
+        self,
+        wish: Wish,
+        found: Found,
+        listener: socket.socket,
+        finder: Finder,
+        clock: Clock,
+        *,
+        spread: bool,
+        on_move: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.wish = wish
+        self.found = found
+        self.spread = spread
+        self.port = int(listener.getsockname()[1])
+        self.opened_at = clock.monotonic()
+        self.used_at = self.opened_at
+        self.totals = Totals()
+        self.suspect: str | None = None
+        self._listener = listener
+        self._finder = finder
+        self._clock = clock
+        self._on_move = on_move
+        self._loop = asyncio.get_running_loop()
+        self._conversations: set[_Conversation] = set()
+        self._openings: set[asyncio.Task[None]] = set()
+        self._seeking: asyncio.Task[Found] | None = None
+        self._resume: asyncio.TimerHandle | None = None
+        self._loop.add_reader(listener, self._accept)
+
+    # -- what is asked ------------------------------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """Connections open now, those not yet answered included."""
+        return len(self._conversations)
+
+    def traffic(self) -> tuple[int, int]:
+        """Return bytes (sent, received) since the start, running connections included."""
+        running = [each.relay for each in self._conversations if each.relay is not None]
+        return (
+            self.totals.sent + sum(relay.sent for relay in running),
+            self.totals.received + sum(relay.received for relay in running),
+        )
+
+    def is_healthy(self) -> bool:
+        """Tell whether a new connection would, by all we know, be served by the present provider."""
+        return self.suspect is None and self.found.reach.breaker.state(self._clock.monotonic()) == "closed"
+
+    def quiet_nodes(self) -> set[str]:
+        """Return the providers whose connections here have all said nothing since the last call: who may be dead."""
+        quiet: set[str] = set()
+        lively: set[str] = set()
+        for each in self._conversations:
+            counts = (each.relay.sent, each.relay.received) if each.relay else (0, 0)
+            (lively if each.relay is not None and counts[1] > each.counted[1] else quiet).add(each.found.node_id)
+            each.counted = counts
+        return quiet - lively
+
+    # -- what happens to providers ------------------------------------------------------------------------------------
+
+    def doubt(self, node_id: str, why: str) -> None:
+        """New connections no longer go to this provider; those that run go on."""
+        if not self.spread and self.found.node_id == node_id and self.suspect is None:
+            self.suspect = why
+
+    def mourn(self, node_id: str, why: str) -> None:
+        """The provider is dead: end what runs through it, so that nobody hangs, and look for another one at once."""
+        self.doubt(node_id, why)
+        for each in [each for each in self._conversations if each.found.node_id == node_id]:
+            if each.relay is not None:
+                each.relay.abort(why)
+            else:
+                _wake(each.far)
+        if self.suspect is not None and self.found.node_id == node_id:
+            self._seek({node_id: why}).add_done_callback(_ask_result)
+
+    async def prove(self) -> None:
+        """Return when a provider is known to work, the present one or another. Raises `NoProvider`."""
+        if self.suspect is None and await self._finder.works(self.found) is None:
+            return
+        why = self.suspect or self.found.reach.last_failure
+        await asyncio.shield(self._seek({self.found.node_id: why}))
+
+    async def close(self) -> None:
+        """Close the port and end what runs through it."""
+        self._stop_accepting()
+        if self._listener.fileno() >= 0:
+            self._listener.close()
+        for each in [each for each in self._conversations if each.relay is not None]:
+            assert each.relay is not None
+            each.relay.abort("the forward was closed")
+        tasks: list[asyncio.Task[None] | asyncio.Task[Found]] = [*self._openings]
+        if self._seeking is not None:
+            tasks.append(self._seeking)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                client, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                log.warning("port %s cannot accept: %s", self.port, error.strerror)
+                self._stop_accepting()
+                self._resume = self._loop.call_later(OUT_OF_DESCRIPTORS_PAUSE, self._start_accepting)
+                return
+            tune(client)
+            self.totals.connections += 1
+            opening = self._loop.create_task(self._serve(client))
+            self._openings.add(opening)
+            opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[None]) -> None:
+        self._openings.discard(opening)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            log.error("a connection to port %s failed", self.port, exc_info=error)
+
+    def _start_accepting(self) -> None:
+        self._resume = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _stop_accepting(self) -> None:
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener)
+
+    async def _serve(self, client: socket.socket) -> None:
+        handed_over = False
+        try:
+            handed_over = await self._lead(client)
+        except LocalError as error:  # nobody can serve, or our own engine is out of order: said once per connection, briefly
+            log.info("port %s (%s): %s", self.port, self.wish.service, error)
+            self.totals.failed += 1
+        finally:
+            self.used_at = self._clock.monotonic()
+            if not handed_over:
+                reset(client)
+
+    async def _lead(self, client: socket.socket) -> bool:
+        """Find the client its provider; return whether a relay took the client over."""
+        held = bytearray()
+        tried: dict[str, str] = {}
+        repeated = False
+        for _ in range(MAX_MOVES):
+            found = await self._provider(tried)
+            try:
+                conversation = await self._dial(found)
+            except PeerUnreachable as error:
+                found.reach.fail(self._clock.monotonic(), str(error))
+                tried[found.node_id] = str(error)
+                continue
+            kept = False
+            try:
+                outcome, seconds = await open_conversation(client, conversation.far, held)
+                if outcome in (Outcome.ANSWERED, Outcome.LARGE):
+                    if outcome is Outcome.ANSWERED:
+                        found.reach.succeed(seconds, self._clock.monotonic())
+                    self._relay(client, conversation)
+                    kept = True
+                    return True
+            finally:
+                if not kept:
+                    conversation.far.close()
+                    self._forget(conversation)
+            if outcome is Outcome.LEFT:
+                return False
+            why = await self._what_happened(found)
+            if why is None:  # it lives: an idle end, or a reply that Kubo lost under load
+                if not held or repeated or not may_resend(held):
+                    client.close()
+                    return True
+                repeated = True
+            else:
+                tried[found.node_id] = why
+                self.doubt(found.node_id, why)
+                if not may_resend(held):
+                    return False
+                self.totals.moved += 1
+        self.totals.failed += 1
+        return False
+
+    async def _what_happened(self, found: Found) -> str | None:
+        """A provider's side ended without a byte: return why it does not work, None when its test passes."""
+        if found.reach.breaker.state(self._clock.monotonic()) == "open":
+            return found.reach.last_failure
+        return await self._finder.works(found)
+
+    async def _dial(self, found: Found) -> _Conversation:
+        found.reach.attempt(self._clock.monotonic())
+        far = await found.route.dial(found.node_id, found.slug)
+        found.reach.in_flight += 1
+        conversation = _Conversation(found, far)
+        self._conversations.add(conversation)
+        return conversation
+
+    def _relay(self, client: socket.socket, conversation: _Conversation) -> None:
+        def ended(relay: Relay) -> None:
+            self.totals.sent += relay.sent
+            self.totals.received += relay.received
+            conversation.found.reach.sent += relay.sent
+            conversation.found.reach.received += relay.received
+            self._forget(conversation)
+
+        conversation.relay = make_relay(
+            client, conversation.far, loop=self._loop, on_end=ended, half_close=conversation.found.route.half_close
+        )
+        conversation.relay.start()
+
+    def _forget(self, conversation: _Conversation) -> None:
+        self._conversations.discard(conversation)
+        self.used_at = self._clock.monotonic()
+        found = conversation.found
+        found.reach.in_flight -= 1
+        found.route.hung_up(found.node_id, found.slug)
+
+    # -- providers ----------------------------------------------------------------------------------------------------
+
+    async def _provider(self, tried: dict[str, str]) -> Found:
+        """Return whom the next connection goes to. Raises `NoProvider`."""
+        if self.spread:
+            return await self._spread(tried)
+        if self.found.node_id not in tried and self.is_healthy():
+            return self.found
+        if (
+            self.suspect is None
+            and self.found.node_id not in tried
+            and self.found.reach.breaker.permits(self._clock.monotonic())
+        ):
+            return self.found  # half-open: this connection is the attempt
+        reasons = dict(tried)
+        if self.suspect is not None:
+            reasons.setdefault(self.found.node_id, self.suspect)
+        return await asyncio.shield(self._seek(reasons))
+
+    async def _spread(self, tried: dict[str, str]) -> Found:
+        picked = self._finder.pick(self.wish, self.found, tried)
+        if picked is not None and self._clock.monotonic() - picked.reach.proven_at < PROVEN_FOR:
+            return picked
+        if picked is not None and await self._finder.works(picked) is None:
+            return picked
+        if picked is not None:
+            tried[picked.node_id] = picked.reach.last_failure
+        return await self._finder.find(self.wish, tried)
+
+    def _seek(self, tried: dict[str, str]) -> asyncio.Task[Found]:
+        """Look for another provider; all who need one meanwhile wait for the same search."""
+        if self._seeking is None or self._seeking.done():
+            self._seeking = self._loop.create_task(self._repoint(tried))
+        return self._seeking
+
+    async def _repoint(self, tried: dict[str, str]) -> Found:
+        before = self.found
+        try:
+            found = await self._finder.find(self.wish, tried)
+        except LocalError:
+            # Nobody else: the old one may be back, and its own test tells. A pinned forward always comes this way.
+            if before.node_id not in tried or await self._finder.works(before) is not None:
+                raise
+            found = before
+        if found.node_id != before.node_id:
+            log.info("port %s (%s): %s instead of %s: %s", self.port, found.slug, found.alias, before.alias, self.suspect or "")
+        self.found = found
+        self.suspect = None
+        if found.node_id != before.node_id:
+            self._on_move()
+        return found
+
+
+def _wake(far: socket.socket) -> None:
+    """Make whoever waits for `far` see its end."""
+    try:
+        far.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it has ended by itself
+        return
+
+
+def _ask_result(seeking: asyncio.Task[Found]) -> None:
+    """Take note of a search that nobody waits for: the next connection searches again."""
+    if not seeking.cancelled() and seeking.exception() is not None:
+        log.info("no other provider yet: %s", seeking.exception())

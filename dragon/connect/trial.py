@@ -1,0 +1,94 @@
+"""The catalogue's test of a service, run through a way that was just opened (design §6: not merely with an open port)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dragon.connect.choice import lacking
+from dragon.connect.routes import connect_loopback
+from dragon.kubo.types import tcp_port
+from dragon.probe import CatalogueEntry, test_service
+from registry_schema.labels import values_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from dragon.kubo import Kubo
+
+LOOK = 0.05
+"""Seconds between two looks at Kubo's streams while a connection without a greeting is being proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`why` is None when it passed. `unfit`: it works, but is not what was wished for. `rtt` in seconds."""
+
+    why: str | None
+    rtt: float = 0.0
+    unfit: bool = False
+
+
+class Trial:
+    """Tests services on ports of this machine. One HTTP session, opened with the first test; `close` it."""
+
+    def __init__(self, kubo: Kubo, *, timeout: float) -> None:
+        self._kubo = kubo
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def run(self, entry: CatalogueEntry, port: int, where: Mapping[str, str]) -> Answer:
+        """Return what the test of `entry` says of the service behind `port`, in at most the configured time."""
+        if entry.test is None and entry.scheme != "ssh":
+            return await self._proves_to_stand(port)
+        result = await test_service(entry, "127.0.0.1", port, timeout=self._timeout, session=self._http())
+        if not result.ok:
+            return Answer(result.detail, result.rtt)
+        told = {key: wish for key, wish in where.items() if any(True for _ in values_of(result.labels, key))}
+        missing = lacking(result.labels, told)
+        if missing is not None:
+            return Answer(f"its service says that it has no {missing}", result.rtt, unfit=True)
+        return Answer(None, result.rtt)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            import aiohttp  # the node has it loaded for Kubo; a pure test of this room need not
+
+            # A kept connection would prove what the tunnel was, not what it is.
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), trust_env=False)
+        return self._session
+
+    async def _proves_to_stand(self, port: int) -> Answer:
+        """Test a service that has no greeting: the tunnel's stream must stand, since Kubo's leg accepts in any case."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            connection = await connect_loopback(port)
+        except OSError as error:
+            return Answer(f"no connection: {error.strerror or error}")
+        try:
+            own = connection.getsockname()[1]
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    stands = any(tcp_port(stream.origin) == own for stream in await self._kubo.p2p_streams())
+                    try:
+                        async with asyncio.timeout(LOOK):
+                            first = await loop.sock_recv(connection, 1)
+                    except TimeoutError:
+                        if stands:
+                            return Answer(None, loop.time() - began)
+                    else:
+                        return Answer(None, loop.time() - began) if first else Answer("ended the connection at once")
+        except OSError as error:
+            return Answer(f"broke the connection: {error.strerror or error}")
+        except TimeoutError:
+            return Answer(f"no tunnel within {self._timeout:g} s")
+        finally:
+            connection.close()
