@@ -1,0 +1,119 @@
+"""The first exchanges of a node that knows nobody yet, or was deaf for a while: at least two peers, as soon as they appear.
+
+Two, because one may hold back or replay (THREATS 2). They are asked side by side, so that one that hangs costs no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from dragon.clock import Clock
+from dragon.errors import DragonError
+from dragon.registry.waiting import woken
+
+log = logging.getLogger(__name__)
+
+WANTED = 2
+"""Peers that must have answered."""
+
+LOOK_FIRST, LOOK_MOST = 0.1, 5.0
+"""Seconds between looks for peers: quick while the daemon is connecting (a newcomer is complete within a second), then not."""
+
+SLOWER = 1.3
+"""Factor from one look to the next: the quick phase lasts about two seconds, the slow one begins after twenty."""
+
+AGAIN_AFTER = 10.0
+"""Seconds until a peer that did not answer is asked once more."""
+
+
+class Greeting:
+    """`run` asks peers with `exchange(peer, first)` until `WANTED` have answered, and begins anew after `begin`."""
+
+    def __init__(
+        self,
+        peers: Callable[[], Awaitable[list[str]]],
+        exchange: Callable[[str, bool], Awaitable[object]],
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._peers = peers
+        self._exchange = exchange
+        self._clock = clock
+        self._rng = rng
+        self._begin = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._answered: set[str] = set()
+        self._failed: dict[str, float] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self.counters: Counter[str] = Counter()
+
+    @property
+    def complete(self) -> bool:
+        """True when enough peers have answered since the last `begin`."""
+        return len(self._answered) >= WANTED
+
+    def begin(self) -> None:
+        """We may have missed something: greet again, whoever was greeted before."""
+        self._answered.clear()
+        self._failed.clear()
+        self._begin.set()
+
+    async def run(self) -> None:
+        """Greet until cancelled."""
+        try:
+            while True:
+                await self._begin.wait()
+                self._begin.clear()
+                await self._greet()
+        finally:
+            for task in list(self._running.values()):
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _greet(self) -> None:
+        pause = LOOK_FIRST
+        while not self.complete and not self._begin.is_set():
+            await self._ask_more()
+            self._changed.clear()
+            if self._running and await woken(self._changed, self._clock, pause):
+                continue
+            if not self._running:
+                await woken(self._begin, self._clock, pause)
+            pause = min(pause * SLOWER, LOOK_MOST)
+
+    async def _ask_more(self) -> None:
+        """Ask as many further peers as are still wanted."""
+        try:
+            peers = await self._peers()
+        except DragonError as error:
+            log.debug("no peers to greet: %s", error)
+            return
+        now = self._clock.monotonic()
+        fresh = [
+            peer
+            for peer in peers
+            if peer not in self._answered
+            and peer not in self._running
+            and self._failed.get(peer, float("-inf")) + AGAIN_AFTER <= now
+        ]
+        self._rng.shuffle(fresh)
+        for peer in fresh[: max(WANTED - len(self._answered) - len(self._running), 0)]:
+            first = not self._answered and not self._running
+            self._running[peer] = asyncio.get_running_loop().create_task(self._ask(peer, first))
+
+    async def _ask(self, peer: str, first: bool) -> None:
+        try:
+            await self._exchange(peer, first)
+            self._answered.add(peer)
+            self.counters["answered"] += 1
+        except DragonError as error:
+            log.debug("greeting %s: %s", peer, error)
+            self._failed[peer] = self._clock.monotonic()
+            self.counters["unanswered"] += 1
+        finally:
+            del self._running[peer]
+            self._changed.set()
