@@ -33,14 +33,16 @@ _EXIT = signal.SIGRTMIN + 24
 _ENTER = """
 set -e
 for procs in {procs}; do echo $$ > "$procs"; done
-! grep -qvE '^[0-9]+:[^:]*:/{name}$' <(grep -E '^([0-9]+:name=systemd|0:):' /proc/self/cgroup)
+where=$(grep -E '^([0-9]+:name=systemd|0:):' /proc/self/cgroup)
+[ -z "$(grep -vE ':/{name}$' <<< "$where")" ]
 exec unshare --mount --cgroup --propagation private "$BASH" -c {confined}
 """
 """Enter the cgroup, prove it, leave the machine's view behind."""
 
 _CONFINED = """
 set -e
-! grep -qvE ':/$' <(grep -E '^([0-9]+:name=systemd|0:):' /proc/self/cgroup)
+where=$(grep -E '^([0-9]+:name=systemd|0:):' /proc/self/cgroup)
+[ -z "$(grep -vE ':/$' <<< "$where")" ]
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/systemd/system
 ln -s {folder}/run/systemd/private /run/systemd/private
