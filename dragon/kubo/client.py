@@ -173,12 +173,24 @@ class KuboClient:
         await self._call("swarm/peering/add", [multiaddr])
 
     async def ping(self, node_id: str, timeout: float) -> float:
-        answer = await self._call("ping", [node_id], {"count": "1"}, limit=timeout)
-        lines = [json.loads(line) for line in answer.splitlines()]
-        for line in lines:
-            if line.get("Success") and line.get("Time"):
-                return float(line["Time"]) / 1e9
-        raise refused(next((line["Text"] for line in reversed(lines) if line.get("Text")), f"no answer from {node_id}"))
+        # Kubo ends its answer a second after the pong, whatever the count: read no further than the pong.
+        url, parameters = self._request("ping", [node_id], {"count": "1"})
+        said = f"no answer from {node_id}"
+        try:
+            limit = aiohttp.ClientTimeout(total=timeout)
+            async with self._open_session().post(url, params=parameters, timeout=limit) as response:
+                if response.status != 200:
+                    raise refused(_message(await response.read()), response.status)
+                async for text in response.content:
+                    line = json.loads(text)
+                    if line.get("Success") and line.get("Time"):
+                        return float(line["Time"]) / 1e9
+                    said = line.get("Text") or said
+                    if not line.get("Success"):
+                        break
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        raise refused(said)
 
     # -- tunnels ------------------------------------------------------------------------------------------------------
 
