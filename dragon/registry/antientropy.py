@@ -5,7 +5,7 @@ two successive beats of one peer is asked for. There is one exchange at a time, 
 a pause after it; an exchange that brought nothing is not repeated with that peer until its digest or ours changes in these
 buckets (a peer may know *less*, or another policy may keep views apart for good).
 
-A newcomer does not wait for beats: its first exchanges ask for everything, of two peers, because one may be behind or lie.
+A newcomer does not wait for beats: its first exchanges are `greeting`'s.
 """
 
 from __future__ import annotations
@@ -17,13 +17,8 @@ from dataclasses import dataclass
 
 from registry_schema.limits import DIGEST_BUCKETS
 
-FIRST_PARTNERS = 2
-"""Peers that a newcomer asks for everything."""
-
 MAX_PEERS = 4_096
 """Peers whose last difference is remembered; the longest silent is forgotten first."""
-
-ALL_BUCKETS = tuple(range(DIGEST_BUCKETS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,7 @@ class Ask:
 
     partner: str
     buckets: tuple[int, ...]
-    """Ascending; all 16 for a newcomer's first ones."""
+    """Ascending."""
 
 
 @dataclass(slots=True)
@@ -52,17 +47,10 @@ class AntiEntropy:
         self._rng = rng
         self._peers: OrderedDict[str, _Peer] = OrderedDict()
         self._fruitless: OrderedDict[str, dict[int, tuple[bytes, bytes]]] = OrderedDict()
-        self._unasked = FIRST_PARTNERS
-        self._asked: set[str] = set()
         self._rest_until = float("-inf")
         self._running: Ask | None = None
         self.count = 0
         """Exchanges named so far."""
-
-    @property
-    def is_newcomer(self) -> bool:
-        """True until two peers answered for everything."""
-        return self._unasked > 0
 
     @property
     def running(self) -> Ask | None:
@@ -95,24 +83,16 @@ class AntiEntropy:
         self._peers.pop(peer_id, None)
         self._fruitless.pop(peer_id, None)
 
-    def start_over(self) -> None:
-        """Ask two peers for everything again: after a refresh, or a long time cut off."""
-        self._unasked = FIRST_PARTNERS
-        self._asked.clear()
-        self._fruitless.clear()
-        self._rest_until = float("-inf")
-
     def next(self, at: float, reachable: Collection[str]) -> Ask | None:
         """Return the exchange to make now, if any; it runs until `finished`. `reachable`: who may be asked at all."""
-        if self._running is not None:
+        if self._running is not None or at < self._rest_until:
             return None
-        if self._unasked > 0 and (fresh := sorted(set(reachable) - self._asked)):
-            self._running = Ask(self._rng.choice(fresh), ALL_BUCKETS)
-        elif at >= self._rest_until and (wanted := [one for one in self.wanted if one in reachable]):
-            partner = self._rng.choice(wanted)
-            self._running = Ask(partner, tuple(sorted(self._peers[partner].twice)))
-        if self._running is not None:
-            self.count += 1
+        wanted = [one for one in self.wanted if one in reachable]
+        if not wanted:
+            return None
+        partner = self._rng.choice(wanted)
+        self._running = Ask(partner, tuple(sorted(self._peers[partner].twice)))
+        self.count += 1
         return self._running
 
     def finished(self, at: float, *, answered: bool, learned: int, ours: Sequence[bytes]) -> None:
@@ -121,9 +101,6 @@ class AntiEntropy:
         if ask is None:
             return
         self._rest_until = at + self._interval * self._rng.uniform(1.0, 2.0)
-        if ask.buckets == ALL_BUCKETS:
-            self._asked.add(ask.partner)
-            self._unasked -= answered and self._unasked > 0
         peer = self._peers.get(ask.partner)
         if peer is None:
             return
