@@ -25,8 +25,8 @@ from dragon.sockdiag import Socket
 from registry_schema.limits import MAX_LABELS
 
 TOLERATED: Final = 3
-"""Failed tests in a row that turn a service critical. Kubo and busy services lose one in thousands of requests (KUBO.md); three
-in a row, each a few seconds apart, are no accident."""
+"""Failed tests in a row that turn a service critical. Busy services and tunnels lose one request in thousands; three in a
+row, spread over a second and more (`prober.LADDER`), are no accident."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from dragon import sockdiag
@@ -48,10 +48,10 @@ LADDER: Final = (0.3, 0.7, 2.0, 5.0)
 answer, and containers are listed after their port is open."""
 
 HURRIED_SECONDS: Final = 0.8
-"""Bound of each question in a survey after a change: a service that hangs must not hide one that has just started."""
+"""Bound of each question in the survey right after a change: a service that hangs must not hide one that has just started."""
 
 PATIENT_SECONDS: Final = 5.0
-"""Bound of each question in a full survey: a busy service may take its time."""
+"""Bound of each question in any other survey: a busy service may take its time. A change of sockets ends the waiting."""
 
 BURST, BURST_SECONDS = 6, 6.0
 """At most this many surveys in that many seconds: a service that crashes in a loop costs no more than 1/s."""
@@ -100,7 +100,7 @@ class Prober:
         """Return what runs here now, asking patiently."""
         return await self._survey(await asyncio.to_thread(_listening), patience=self._patience, fresh=True)
 
-    async def watch(self) -> AsyncIterator[Survey]:
+    async def watch(self) -> AsyncGenerator[Survey, None]:
         """Yield a survey at once, then whenever what may be offered differs from what was last yielded.
 
         Holds a netlink socket while it runs: end it by `aclose` (`contextlib.aclosing`).
@@ -181,7 +181,7 @@ class _Watching:
                     ladder = deque(LADDER)
                 again = self._prober._unsettled and ladder
                 due = self._clock.monotonic() + (ladder.popleft() if again else self._prober._interval)
-                patient = not again or not ladder  # the last rung waits for those that are merely slow
+                patient = True
                 if told is None or survey.differs(told):
                     told = survey
                     yield survey

@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -85,6 +87,20 @@ class DockerDaemon:
     def remove(self, name: str) -> None:
         self.cli("rm", "--force", "--volumes", name)
         self._containers.discard(name)
+
+    def remove_all(self) -> None:
+        for name in list(self._containers):
+            self.remove(name)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the daemon where it is: its socket takes connections, nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def cli(self, *arguments: str, stdin: bytes = b"") -> str:
         """Return what `docker …` prints. Raises `RuntimeError` with its own words when it fails."""

@@ -220,6 +220,7 @@ class Program:
                 return
             status, kind, content = await self.answer(method, target.partition("?")[0], headers, body)
             status = self.options.status if self.options.status != 200 else status
+            content = b"" if status == 204 else content
             writer.write(f"HTTP/1.1 {status} {'OK' if status < 400 else 'No'}\r\nContent-Type: {kind}\r\n"
                          f"Content-Length: {len(content)}\r\n\r\n".encode() + content)  # fmt: skip
             await writer.drain()
