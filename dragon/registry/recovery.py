@@ -6,6 +6,7 @@ as old until the clock has caught up.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -18,8 +19,14 @@ log = logging.getLogger(__name__)
 ANSWERS = 2
 """Peers that are enough: one may have been away when we spoke last."""
 
+ASKED = 8
+"""Peers asked at most: enough for two to answer, whatever the others do."""
+
 LOOK_EVERY = 0.1
 """Seconds between looks for further peers."""
+
+SECOND_OPINION = 0.5
+"""Seconds that a first answer waits for another one: a swarm of two has no third."""
 
 BOUND = 2.0
 """Seconds after which a node speaks that nobody answers: a first node has nobody to ask, and people wait for it."""
@@ -37,26 +44,32 @@ async def last_word(
 
     `fetch(peer, node_id)` returns an envelope as the peer has it; only our own signature makes it count.
     """
-    highest, asked, answers = 0, set[str](), 0
-    deadline = clock.monotonic() + bound
-    while True:
+    answers: list[int] = []
+    asking: dict[str, asyncio.Task[None]] = {}
+
+    async def ask(peer: str) -> None:
         try:
-            fresh = [peer for peer in await peers() if peer not in asked]
-        except DragonError:
-            fresh = []
-        for peer in fresh:
-            asked.add(peer)
+            answers.append(_own_sequence(await fetch(peer, node_id), node_id, swarm))
+        except DragonError as error:
+            log.debug("%s does not tell what we said last: %s", peer, error)
+
+    deadline = clock.monotonic() + bound
+    try:
+        while clock.monotonic() < deadline and len(answers) < ANSWERS:
             try:
-                found = await fetch(peer, node_id)
-                highest = max(highest, _own_sequence(found, node_id, swarm))
-                answers += 1
-            except DragonError as error:
-                log.debug("%s does not tell what we said last: %s", peer, error)
-            if answers >= ANSWERS or clock.monotonic() >= deadline:
-                return highest
-        if clock.monotonic() >= deadline:
-            return highest
-        await clock.sleep(LOOK_EVERY)
+                fresh = [peer for peer in await peers() if peer not in asking]
+            except DragonError:
+                fresh = []
+            for peer in fresh[: ASKED - len(asking)]:
+                asking[peer] = asyncio.create_task(ask(peer))
+            await clock.sleep(LOOK_EVERY)
+            if answers:
+                deadline = min(deadline, clock.monotonic() + SECOND_OPINION)
+    finally:
+        for task in asking.values():
+            task.cancel()
+        await asyncio.gather(*asking.values(), return_exceptions=True)
+    return max(answers, default=0)
 
 
 def _own_sequence(found: bytes | None, node_id: str, swarm: str) -> int:

@@ -101,6 +101,7 @@ class Registry:
         self._gossip.on_connected(self._greeting.begin)
         self._publisher.on_published(self._published)
         self._intake.on_admitted(self._admitted)
+        view.subscribe(self._changed)
 
     # -- what other rooms call ----------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Registry:
         await self._restore()
         identity = await self._persistently(self._kubo.identity)
         if identity.node_id != self._view.self_id:
-            raise KuboRefused(f"Kubo is {identity.node_id}, not {self._view.self_id}", "it was replaced: start the node again")
+            raise KuboRefused(f"Kubo became {identity.node_id}, it was {self._view.self_id}", "start the node again")
         async with self.exchange.listening() as claim:
             await self._persistently(claim)
             async with asyncio.TaskGroup() as tasks:
@@ -207,12 +208,13 @@ class Registry:
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(TICK)
-            for change in self._view.tick(self._clock.monotonic()):
-                self._forget(change)
+            self._view.tick(self._clock.monotonic())
 
-    def _forget(self, change: Change) -> None:
+    def _changed(self, change: Change) -> None:
         if change.kind in ("silent", "left", "gone"):
             self._antientropy.forget(change.node_id)
+        if change.kind == "gone":
+            self._store.forget(self._view.swarm, change.node_id)
 
     async def _acquaint(self) -> None:
         """Tell the view who is directly connected."""

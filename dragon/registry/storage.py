@@ -13,8 +13,12 @@ class Storage(Protocol):
         """Remember the newest envelope of a node and its rank; written in the background."""
         ...
 
+    def forget(self, swarm: str, node_id: str) -> None:
+        """Forget a node that the view has let go."""
+        ...
+
     def envelopes(self, swarm: str) -> Iterable[tuple[str, bytes, int]]:
-        """Yield `(node id, envelope, when it was heard in ms)` of all that is remembered."""
+        """Hand over `(node id, envelope, when it was heard in ms)` of all that was remembered at the start, once."""
         ...
 
     async def last_sequence(self) -> int | None:

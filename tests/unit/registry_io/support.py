@@ -93,6 +93,9 @@ class MemoryStore:
     def put(self, swarm: str, node_id: str, rank: Rank, envelope: bytes, heard_ms: int) -> None:
         self.held[node_id] = (rank, envelope, heard_ms)
 
+    def forget(self, swarm: str, node_id: str) -> None:
+        self.held.pop(node_id, None)
+
     def envelopes(self, swarm: str) -> Iterator[tuple[str, bytes, int]]:
         return ((node_id, data, heard_ms) for node_id, (_, data, heard_ms) in self.held.items())
 
