@@ -35,7 +35,8 @@ _LETTER_OR_MARK = rf"[^\p{{C}}\p{{Z}}\p{{S}}\p{{P}}\p{{DI}}{ASSIGNED}]"
 def _words(punctuation: str) -> str:
     """A letter or number first; then these, marks and `punctuation`; no two spaces and no two dots in a row."""
     inner = rf"(?:{_LETTER_OR_MARK}|[{punctuation}-])"
-    return rf"^{_LETTER}(?: ?\.?{inner}|\.? {inner})*\.?$"
+    # The two branches share no text: engines that backtrack stay linear.
+    return rf"^{_LETTER}(?: ?\.?{inner}|\. {inner})*\.?$"
 
 
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
