@@ -60,7 +60,6 @@ METHODS = {
     "DELETE": True,
     "PUT": False,
     "OPTIONS": False,
-    "TRACE": False,
     "get": False,
 }
 TYPES = {

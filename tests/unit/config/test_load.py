@@ -101,7 +101,8 @@ def test_every_kind_of_value_as_a_flag_and_as_a_variable(tmp_path: Path, key: st
     assert callable(read)
     assert read(load(tmp_path, flags={key: text}))
     if text and key.count(".") == 1:
-        assert read(load(tmp_path, **{f"DRAGON_{key.replace('.', '_').upper()}": text})  # type: ignore[arg-type])
+        variables: dict[str, Any] = {f"DRAGON_{key.replace('.', '_').upper()}": text}
+        assert read(load(tmp_path, **variables))
 
 
 def test_a_variable_reaches_into_a_catalogue_table(tmp_path: Path) -> None:
