@@ -29,7 +29,7 @@ def test_the_own_writer_of_the_tests_agrees(value: Any) -> None:
 @given(
     codec_values() | st.sampled_from([usual().fields(), full().fields()]), st.integers(0, 2**32), st.sampled_from([0.02, 0.5])
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_other_spelling_is_refused(value: Any, seed: int, share: float) -> None:
     """Longer forms of integers, strings, binaries, lists and maps, anywhere in the value."""
     rng = random.Random(seed)
@@ -123,7 +123,7 @@ def test_what_is_not_msgpack(data: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         value = decode(data)
