@@ -1,0 +1,206 @@
+"""What is well and what is not, with the exact command that mends it: of the machine, the home, Kubo, and a running node.
+
+Everything is a `Finding`; nothing is raised. A part works without a running node (`examine_machine`), the rest asks its rooms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dragon.config import Settings
+from dragon.errors import DragonError, KuboError, LocalError
+from dragon.home import Home
+from dragon.kubo.checks import Finding
+
+if TYPE_CHECKING:
+    from dragon.clock import Clock
+    from dragon.connect import Serving
+    from dragon.kubo.engine import Engine
+    from dragon.probe import Prober
+    from dragon.registry.service import Registry
+    from dragon.registry.view import View
+    from dragon.store import Store
+
+LOW_DISK = 256 * 1024 * 1024
+"""Bytes free below which the store and Kubo's repo may soon fail to write."""
+
+Document = dict[str, Any]
+
+
+def document(finding: Finding) -> Document:
+    """Return `{name, ok, detail, fix, fixable, essential}`: ready for JSON."""
+    return {
+        "name": finding.name,
+        "ok": finding.ok,
+        "detail": finding.detail,
+        "fix": finding.fix,
+        "fixable": finding.apply is not None and not finding.ok,
+        "essential": finding.essential,
+    }
+
+
+async def repair(findings: Sequence[Finding], names: Sequence[str]) -> list[Finding]:
+    """Apply the fixes of the findings called `names`; return one finding for each, saying what came of it."""
+    done = []
+    for finding in findings:
+        if finding.name in names and finding.apply is not None and not finding.ok:
+            try:
+                await finding.apply()
+            except DragonError as error:
+                done.append(Finding(finding.name, False, f"could not be mended: {error}", finding.fix))
+            else:
+                done.append(Finding(finding.name, True, f"applied: {finding.fix}"))
+    return done
+
+
+async def examine_machine(home: Home, load: Callable[[], Settings]) -> list[Finding]:
+    """Return the findings that need no running node: settings, home, disk, and Kubo (its binary, or an existing daemon)."""
+    try:
+        settings = await asyncio.to_thread(load)
+    except LocalError as error:
+        return [Finding("settings", False, str(error), error.hint)]
+    return [
+        Finding("settings", True, str(home.config_file) if home.config_file.exists() else "defaults: there is no config.toml"),
+        *await asyncio.to_thread(_home, home),
+        *await _kubo(settings, home),
+    ]
+
+
+def _home(home: Home) -> list[Finding]:
+    try:
+        home.prepare()
+    except LocalError as error:
+        return [Finding("home", False, str(error), error.hint)]
+    free = shutil.disk_usage(home.root).free
+    return [
+        Finding("home", True, str(home.root)),
+        Finding(
+            "disk", free >= LOW_DISK, f"{free >> 20} MB free", "" if free >= LOW_DISK else "free some space", essential=False
+        ),
+    ]
+
+
+async def _kubo(settings: Settings, home: Home) -> list[Finding]:
+    from dragon.kubo.binary import check, find
+    from dragon.kubo.checks import examine
+    from dragon.kubo.client import KuboClient
+    from dragon.kubo.engine import existing_api, is_managed
+
+    try:
+        if is_managed(settings):
+            binary = settings.kubo.binary
+            found = await asyncio.to_thread(check, binary) if binary else await asyncio.to_thread(find, home)
+            where = f"managed; {found}" if found else "managed; the binary is downloaded or built at the first start"
+            return [Finding("Kubo binary", True, where)]
+        async with KuboClient(existing_api(settings), settings.kubo.auth) as client:
+            return await examine(client)
+    except KuboError as error:
+        return [Finding("Kubo", False, str(error), error.hint)]
+
+
+class Doctor:
+    """The doctor of a running node: what its rooms report."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        engine: Engine,
+        prober: Prober,
+        serving: Serving,
+        view: View,
+        registry: Registry,
+        store: Store,
+        clock: Clock,
+    ) -> None:
+        self._home = home
+        self._engine = engine
+        self._prober = prober
+        self._serving = serving
+        self._view = view
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+
+    async def examine(self) -> list[Finding]:
+        """Return all findings, the machine's first."""
+        from dragon.kubo.checks import examine
+
+        return [
+            Finding("settings", True, str(self._home.config_file)),
+            *await asyncio.to_thread(_home, self._home),
+            *await examine(self._engine.kubo),
+            *self._daemon(),
+            *self._probing(),
+            *self._offering(),
+            *await self._swarm(),
+            *self._stored(),
+        ]
+
+    async def repair(self, names: Sequence[str]) -> list[Finding]:
+        """Apply the fixes of the findings called `names`; return all findings afterwards."""
+        done = await repair(await self.examine(), names)
+        mended = {finding.name for finding in done}
+        return [*done, *(finding for finding in await self.examine() if finding.name not in mended)]
+
+    def _daemon(self) -> list[Finding]:
+        managed = self._engine.managed
+        if managed is None:
+            return [Finding("daemon", True, 'not ours: its IPNS name is left alone unless [registry] publisher = "dragon"')]
+        detail = managed.trouble or f"managed, pid {managed.pid}, {managed.restarts} restarts; log: {self._home.kubo_log}"
+        return [Finding("daemon", not managed.trouble, detail, f"see {self._home.kubo_log}" if managed.trouble else "")]
+
+    def _probing(self) -> list[Finding]:
+        limits = self._prober.limits()
+        root = "" if os.geteuid() == 0 else "run as root, or grant CAP_SYS_PTRACE, to see other users' processes"
+        return [Finding("probe", False, limit, root, essential=False) for limit in limits] or [
+            Finding("probe", True, "sees every socket, process, unit and container it asks for")
+        ]
+
+    def _offering(self) -> list[Finding]:
+        problems = [
+            Finding(f"offer {slug}", False, why, essential=False) for slug, why in sorted(self._serving.problems().items())
+        ]
+        offered = ", ".join(offer.slug for offer in self._serving.offers()) or "nothing runs here that the catalogue knows"
+        return [Finding("offers", True, offered), *problems]
+
+    async def _swarm(self) -> list[Finding]:
+        at = self._clock.monotonic()
+        others = [node for node in self._view.nodes(at) if not node.is_self]
+        live = sum(node.state == "live" for node in others)
+        join = 'add a peer: [node] join = ["/ip4/…/p2p/…"] from `dragon status` of another node' if not live else ""
+        found = [Finding("swarm", bool(live), f"{live} live of {len(others)} nodes known", join, essential=False)]
+        status = self._registry.status()
+        found += [Finding(f"join {address}", False, why, essential=False) for address, why in status["join_problems"].items()]
+        if clock := status["clock"]:
+            found.append(Finding("clock", False, clock, "set this machine's clock (timedatectl set-ntp true)"))
+        if status["mute"]:
+            counter = "restart Kubo: its message counter is behind what others saw (its clock stepped back)"
+            found.append(Finding("publisher", False, "what it publishes is not heard; it speaks by exchange instead", counter))
+        if problem := status["published"]["problem"]:
+            found.append(Finding("publisher", False, f"not published: {problem}"))
+        try:
+            relayed = {peer.node_id for peer in await self._engine.kubo.peers() if peer.relayed}
+        except KuboError:
+            relayed = set()
+        found += [
+            Finding(
+                f"route to {node.alias}",
+                False,
+                "reached through a relay only, where tunnels do not work",
+                "open a port on either side (UPnP, or forward Kubo's swarm port)",
+                essential=False,
+            )
+            for node in others
+            if node.node_id in relayed
+        ]
+        return found
+
+    def _stored(self) -> list[Finding]:
+        if self._store.problem:
+            return [Finding("store", False, self._store.problem, "free some space; what was heard is kept in memory meanwhile")]
+        return [Finding("store", True, self._store.notice or str(self._home.database))]

@@ -1,0 +1,200 @@
+"""The composition root: builds the parts, hands each what it needs, starts and stops them in order.
+
+Read `running` from top to bottom for the whole program; every name leads to the room that answers the question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from dragon import __version__
+from dragon.api import serve_api
+from dragon.backend import NodeBackend
+from dragon.capacity import capacity, machine_load
+from dragon.clock import Clock, SystemClock
+from dragon.config import Settings, load_settings
+from dragon.connect import Forwards, KuboOwner, Serving
+from dragon.doctor import Doctor
+from dragon.home import Home
+from dragon.kubo import Tunnels
+from dragon.kubo.engine import Engine, is_managed, open_kubo
+from dragon.probe import Catalogue, Prober, Survey, catalogue_of
+from dragon.registry.policy import Policy
+from dragon.registry.publisher import Description
+from dragon.registry.service import Registry
+from dragon.registry.verdict import Change
+from dragon.registry.view import View
+from dragon.store import Store
+
+log = logging.getLogger(__name__)
+
+MEMBERSHIP = frozenset({"joined", "silent", "left", "gone", "skewed"})
+"""Changes of the view after which the gate looks again at who is connected."""
+
+
+async def serve(settings: Settings, home: Home, *, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
+    """Run one node until `stop` is set; call `on_ready` with its node id once it has published.
+
+    Raises the `LocalError` that keeps it from running.
+    """
+    home.prepare()
+    with home.held():
+        async with running(settings, home) as node:
+            await node.registry.ready()
+            on_ready(node.node_id)
+            await stop.wait()
+            await node.registry.leave()
+
+
+@asynccontextmanager
+async def running(settings: Settings, home: Home, clock: Clock | None = None) -> AsyncIterator[Node]:
+    """Build a node, start its tasks, and stop everything in the opposite order."""
+    clock, rng = clock or SystemClock(), random.Random()  # noqa: S311 - spreads load; nothing secret depends on it
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(Store.open(home, clock=clock))
+        engine = await stack.enter_async_context(open_kubo(settings, home, clock=clock))
+        node = Node(settings, home, engine, store, clock, rng)
+        stack.push_async_callback(node.tunnels.close)
+        stack.push_async_callback(node.serving.close)
+        stack.push_async_callback(node.forwards.close)
+        tasks = await stack.enter_async_context(_tasks())
+        for work in (node.tunnels.run, node.registry.run, node.forwards.run, node.probe):
+            tasks.create_task(work())
+        await stack.enter_async_context(serve_api(node.backend, home, settings.api))
+        yield node
+
+
+@asynccontextmanager
+async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose tasks end with the block; the first failure of one ends the block."""
+    async with asyncio.TaskGroup() as tasks:
+        before = asyncio.all_tasks()
+        yield tasks
+        for task in asyncio.all_tasks() - before - {asyncio.current_task()}:
+            task.cancel()
+
+
+class Node:
+    """The parts of one node, and what flows between them."""
+
+    def __init__(self, settings: Settings, home: Home, engine: Engine, store: Store, clock: Clock, rng: random.Random) -> None:
+        self._settings, self._home, self._engine, self._clock = settings, home, engine, clock
+        self.node_id = engine.identity.node_id
+        self._catalogue = catalogue_of(settings.catalogue)
+        self._survey = Survey()
+
+        self.tunnels = Tunnels(engine.kubo, home.tunnels_journal, clock, forbidden=lambda: engine.own_ports)
+        self.view = View(self.node_id, settings.node.swarm, policy_of(settings), store.marks(settings.node.swarm), rng)
+        self.serving = Serving(
+            self.node_id, self.tunnels, self._catalogue, self._is_member, clock, settings.gate,
+            is_kubo=KuboOwner(lambda: engine.kubo.address.port), forbidden=lambda: engine.own_ports,
+        )  # fmt: skip
+        self.forwards = Forwards(
+            self.node_id, self.view, self.tunnels, engine.kubo, self._catalogue, clock, settings.connect, rng,
+            local_survey=lambda: self._survey,
+        )  # fmt: skip
+        self.registry = Registry(
+            engine.kubo, self.tunnels, self.view, store, settings.registry, clock, self.describe,
+            join=settings.node.join, ipns=publishes_name(settings), rng=rng,
+        )  # fmt: skip
+        self.prober = Prober(self._catalogue, clock=clock, excluded_ports=self._own_ports, own_pids=self._own_pids)
+        doctor = Doctor(
+            home, engine=engine, prober=self.prober, serving=self.serving, view=self.view, registry=self.registry, store=store,
+            clock=clock,
+        )  # fmt: skip
+        self.backend = NodeBackend(
+            node_id=self.node_id, settings=settings, engine=engine, view=self.view, registry=self.registry,
+            serving=self.serving, forwards=self.forwards, catalogue=lambda: self._catalogue, reload=self.reload,
+            doctor=doctor, clock=clock,
+        )  # fmt: skip
+        self.serving.on_change(self.registry.announce)
+        self.view.subscribe(self._membership)
+
+    def describe(self) -> Description:
+        """Return what this node says of itself now."""
+        return Description(
+            alias=self._settings.node.alias,
+            version=__version__,
+            offers=self.serving.offers(),
+            labels=self._settings.node.labels,
+            capacity=capacity(),
+            load=max(machine_load(), self.serving.load()),
+        )
+
+    async def probe(self) -> None:
+        """Let the listeners follow what runs on this machine, for ever."""
+        async with contextlib.aclosing(self.prober.watch()) as surveys:
+            async for survey in surveys:
+                self._survey = survey
+                self.serving.update(survey)
+
+    async def reload(self) -> list[str]:
+        """Read the settings again and apply those of the catalogue; return the keys that changed. Raises `ConfigError`."""
+        settings = await asyncio.to_thread(load_settings, self._home)
+        if settings.catalogue == self._settings.catalogue:
+            return []
+        catalogue = catalogue_of(settings.catalogue)
+        changed = [
+            f"catalogue.{name}"
+            for name in type(settings.catalogue).model_fields
+            if getattr(settings.catalogue, name) != getattr(self._settings.catalogue, name)
+        ]
+        self._settings = self._settings.model_copy(update={"catalogue": settings.catalogue})
+        self._catalogue = catalogue
+        self.serving.replace_catalogue(catalogue)
+        self.prober.replace_catalogue(catalogue)
+        return changed
+
+    def _is_member(self, node_id: str) -> bool:
+        return self.view.is_member(node_id, self._clock.monotonic())
+
+    def _membership(self, change: Change) -> None:
+        if change.kind in MEMBERSHIP:
+            self.serving.recheck()
+
+    def _own_ports(self) -> frozenset[int]:
+        """Ports that are never a service of this machine: tunnels, Kubo's, and our own."""
+        forwards = {forward.port for forward in self.forwards.list()}
+        return self.tunnels.foreign_ports() | self.serving.ports() | self._engine.own_ports | forwards
+
+    def _own_pids(self) -> frozenset[int]:
+        daemon = self._engine.managed.pid if self._engine.managed else None
+        return frozenset({os.getpid()} if daemon is None else {os.getpid(), daemon})
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the view's rules as the settings ask for them."""
+    registry = settings.registry
+    return Policy(
+        heartbeat=registry.heartbeat,
+        lease_cap=registry.lease,
+        keep=registry.keep_hours * 3600,
+        admit=frozenset(settings.swarm.admit) or None,
+    )
+
+
+def publishes_name(settings: Settings) -> bool:
+    """Tell whether the node's IPNS name is ours: on a managed daemon, and elsewhere only when told (DESIGN §5)."""
+    publisher = settings.registry.publisher
+    return publisher == "dragon" or (publisher == "auto" and is_managed(settings))
+
+
+async def preview(settings: Settings, home: Home) -> dict[str, Any]:
+    """Return exactly what `serve` would publish on this machine now, without starting or saying anything.
+
+    The sequence and the digest of a real publication are its own; the node id is that of the home's Kubo, or a placeholder
+    while there is none.
+    """
+    from dragon.preview import manifest_fields
+
+    catalogue: Catalogue = catalogue_of(settings.catalogue)
+    clock = SystemClock()
+    prober = Prober(catalogue, clock=clock, excluded_ports=frozenset, own_pids=lambda: frozenset({os.getpid()}))
+    return manifest_fields(settings, home, catalogue, await prober.survey())
