@@ -23,32 +23,45 @@ from dragon.kubo.types import (
 )
 
 if TYPE_CHECKING:
+    from dragon.kubo.checks import Finding, examine
     from dragon.kubo.client import KuboClient
+    from dragon.kubo.daemon import ManagedDaemon
+    from dragon.kubo.engine import Engine, open_kubo
     from dragon.kubo.plan import Listener
     from dragon.kubo.tunnels import Leg, Tunnels
 
 _LAZY = {
     # the CLI and the pure rooms import this package for its types; aiohttp alone costs them 0.2 s and 20 MB
+    "Engine": "dragon.kubo.engine",
+    "Finding": "dragon.kubo.checks",
     "KuboClient": "dragon.kubo.client",
     "Leg": "dragon.kubo.tunnels",
     "Listener": "dragon.kubo.plan",
+    "ManagedDaemon": "dragon.kubo.daemon",
     "Tunnels": "dragon.kubo.tunnels",
+    "examine": "dragon.kubo.checks",
+    "open_kubo": "dragon.kubo.engine",
 }
 
 __all__ = [
     "LOOPBACK",
     "MAX_MESSAGE",
+    "Engine",
+    "Finding",
     "Identity",
     "Kubo",
     "KuboClient",
     "Leg",
     "Listener",
+    "ManagedDaemon",
     "P2PEntry",
     "P2PStream",
     "Peer",
     "PubsubMessage",
     "Tunnels",
+    "examine",
     "loopback_target",
+    "open_kubo",
     "peer_of",
     "tcp_port",
 ]

@@ -252,6 +252,10 @@ class KuboClient:
                 self._administration = module.Administration(self.address, self._auth)
             return self._administration
 
+    async def ask(self, command: str) -> dict[str, Any]:
+        """Return the JSON answer of a call without arguments that has no method here (`name/pubsub/state`)."""
+        return await self._json(command)
+
     # -- the wire -----------------------------------------------------------------------------------------------------
 
     async def _json(self, command: str, arguments: Sequence[str] = (), **keywords: Any) -> dict[str, Any]:

@@ -180,6 +180,14 @@ class KuboDaemon:
         self.ipfs("swarm", "connect", other.address)
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and that nobody has reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 async def until(condition: Any, bound: float = 30.0, every: float = 0.02) -> None:
     """Return when `condition()` (plain or async) holds; fail after `bound` seconds, which is generous on purpose."""
     deadline = time.monotonic() + bound
