@@ -143,6 +143,10 @@ class Forwards:
         providers = [each for one in self._finder.slugs(slug) for each in self._finder.providers(one)]
         return [(n, each.node_id) for n, each in enumerate(lookup.numbered(providers), 1)]
 
+    def ports(self) -> frozenset[int]:
+        """Return the ports of all forwards: what answers there is somebody else's service, never ours to offer."""
+        return frozenset(each.port for each in self._open)
+
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         self._finder.catalogue = catalogue
 

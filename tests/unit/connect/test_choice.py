@@ -129,7 +129,7 @@ def test_names_of_strategies() -> None:
     [
         ({}, {}, None),
         ({"model": "llama3.2"}, {"model": "llama3.2"}, None),
-        ({"model": "phi,llama3.2"}, {"model": "llama3.2"}, None),
+        ({"model": "phi", "model.2": "llama3.2:latest"}, {"model": "llama3.2"}, None),
         ({"model": "phi"}, {"model": "llama3.2"}, "model=llama3.2"),
         ({"gpu": "yes"}, {"gpu": "yes", "model": "x"}, "model=x"),
         ({"model": "llama3.2-vision"}, {"model": "llama3.2"}, "model=llama3.2"),
