@@ -19,10 +19,8 @@ from typing import Any
 from registry_schema import codec
 from registry_schema.errors import (
     FromTheFuture,
-    LocalError,
     Malformed,
     NotCanonical,
-    Rejection,
     TooLarge,
     UnsupportedVersion,
     WrongSwarm,
@@ -49,12 +47,9 @@ class Draft:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Draft:
-        """Return `manifest` encoded; `LocalError` when others would refuse it (a copy made without validation)."""
+        """Return `manifest` encoded; the `Rejection` that others would raise (for a copy made without validation)."""
         payload = codec.encode(manifest.fields())
-        try:
-            _read(payload)
-        except Rejection as error:
-            raise LocalError(f"this node's own manifest is not valid: {error}", "check [node] alias and labels") from None
+        _read(payload)
         return cls(manifest, payload)
 
     @property
@@ -65,17 +60,14 @@ class Draft:
     def sealed(self, signature: bytes, key: bytes | None = None) -> bytes:
         """Return the envelope's bytes. `key` is the protobuf public key of an RSA identity, None for Ed25519.
 
-        Raises `LocalError` when the manifest does not fit.
+        Raises `TooLarge`, as others would, when the manifest does not fit.
         """
         fields: dict[str, Any] = {"v": ENVELOPE_VERSION, "payload": self.payload, "sig": signature}
         if key is not None:
             fields["key"] = key
         data = codec.encode(fields)
         if len(data) > MAX_ENVELOPE:
-            raise LocalError(
-                f"this node's manifest needs {len(data)} bytes, an envelope holds {MAX_ENVELOPE}",
-                "offer fewer services ([catalogue] only) or shorten their labels",
-            )
+            raise TooLarge(f"the manifest needs {len(data)} bytes, an envelope holds {MAX_ENVELOPE}")
         return data
 
 
