@@ -141,7 +141,7 @@ def forward(
     if as_json:
         return output.print_json(opened)
     output.print_line(str(opened["url"]))
-    provider = tables.node_name(opened.get("provider"))
+    provider = tables.short_id(opened.get("provider"))
     return output.note(f"{slug} on {provider} by {opened.get('route')}{', already open' if opened.get('reused') else ''}")
 
 

@@ -10,6 +10,7 @@ from dragon.cli.output import Cell, Table
 Document = Mapping[str, Any]
 
 _STATES = {"live": "green", "silent": "yellow", "left": "dim", "skewed": "red"}
+_VERDICTS = {"chosen": "bold green", "possible": "", "refused": "dim"}
 _HEALTH = {"passing": "green", "warning": "yellow", "critical": "red", "unknown": "dim"}
 
 ID_TAIL = 8
@@ -55,13 +56,16 @@ def forwards(documents: list[Document]) -> Table:
         [
             Cell(_text(forward, "slug"), "bold"),
             Cell(_text(forward, "url")),
-            Cell(node_name(forward.get("provider"))),
+            Cell(f"{_text(forward, 'alias')} {short_id(forward.get('provider'))}".strip()),
             Cell(_text(forward, "route")),
             Cell(_text(forward, "connections")),
+            Cell(_text(forward, "problem") or "ok", "red" if forward.get("problem") else "green"),
         ]
         for forward in documents
     ]
-    return Table(("service", "url", "provider", "route", "connections"), rows, "no forward is open: dragon forward SLUG")
+    return Table(
+        ("service", "url", "provider", "route", "connections", "state"), rows, "no forward is open: dragon forward SLUG"
+    )
 
 
 def findings(documents: list[Document]) -> Table:
@@ -77,20 +81,26 @@ def findings(documents: list[Document]) -> Table:
 
 
 def candidates(document: Document) -> Table:
-    rows = [
-        [
-            Cell("chosen" if candidate.get("chosen") else "", "bold green"),
-            Cell(_text(candidate, "alias") or short_id(candidate.get("id"))),
-            Cell(short_id(candidate.get("id"))),
-            Cell(_text(candidate, "state"), _STATES.get(_text(candidate, "state"), "")),
-            Cell(_text(candidate, "source")),
-            Cell(seconds(candidate.get("last_seen"))),
-            Cell(milliseconds(candidate.get("rtt_ms"))),
-            Cell(_text(candidate, "because")),
-        ]
-        for candidate in document.get("candidates", [])
+    rows = [_candidate(candidate) for candidate in document.get("candidates", [])]
+    columns = ("verdict", "provider", "id", "by", "heard", "health", "load", "measured", "reason")
+    return Table(columns, rows, "nobody offers it")
+
+
+def _candidate(candidate: Document) -> list[Cell]:
+    said, measured = candidate.get("said") or {}, candidate.get("measured") or {}
+    verdict, health = _text(candidate, "verdict"), _text(said, "health")
+    heard = seconds(said.get("heard"))
+    return [
+        Cell(verdict, _VERDICTS.get(verdict, "")),
+        Cell(_text(candidate, "alias"), "bold"),
+        Cell(short_id(candidate.get("id"))),
+        Cell(_text(candidate, "route")),
+        Cell(f"{heard} by {said['source']}" if heard and said.get("source") else heard),
+        Cell(health, _HEALTH.get(health, "")),
+        Cell(share(said.get("load"))),
+        Cell(milliseconds(measured.get("latency_ms"))),
+        Cell(_text(candidate, "reason")),
     ]
-    return Table(("", "provider", "id", "state", "heard by", "seen", "rtt", "because"), rows, "nobody offers it")
 
 
 def status(document: Document) -> Table:
@@ -111,13 +121,6 @@ def status(document: Document) -> Table:
 def short_id(node_id: object) -> str:
     text = str(node_id or "")
     return text if len(text) <= ID_TAIL else f"…{text[-ID_TAIL:]}"
-
-
-def node_name(provider: object) -> str:
-    """Return a provider as people call it, from `{id, alias}` or a bare id."""
-    if isinstance(provider, Mapping):
-        return f"{provider.get('alias') or ''} {short_id(provider.get('id'))}".strip()
-    return short_id(provider)
 
 
 def seconds(value: object) -> str:

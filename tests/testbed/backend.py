@@ -139,8 +139,18 @@ class PlainBackend:
 
     async def explain(self, slug: str) -> Document:
         self._step("explain", slug)
-        candidate = {**a_provider(), "source": "pubsub", "last_seen": 3.5, "chosen": True, "because": "lowest latency"}
-        return {"slug": slug, "because": "the only one", "candidates": [candidate]}
+        candidate = {
+            "id": ALPHA,
+            "alias": "alpha",
+            "slug": slug,
+            "verdict": "chosen",
+            "reason": "lowest latency",
+            "route": "p2p",
+            "said": {"trust": "signed", "source": "pubsub", "health": "passing", "load": 0.25, "labels": {}, "heard": 3.5},
+            "measured": {"latency_ms": 1.5},
+        }
+        because = {"chosen": ALPHA, "because": "the only one", "strategy": "p2c", "cascade": ["local", "p2p"]}
+        return {"slug": slug, **because, "candidates": [candidate]}
 
     async def env(self, slug: str) -> Document:
         self._step("env", slug)
