@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,11 @@ from dragon import sockdiag
 from dragon.probe.evidence import CannotTell, process
 
 _TUNNELERS: Final = frozenset({"ipfs", "kubo", "dragon", "ssh", "autossh", "sshd-session"})
+
+_FORWARD_FLAG: Final = re.compile(r"-[A-Za-z0-9]*?[LDR]")
+"""`-L`, or behind other flags as in `-fNL`; its specification follows in the same word or the next."""
+_LOCAL: Final = re.compile(r"(?:.*:)?(\d+):(?:(?:\[[^\]]+\]|[^:/\[\]]*):\d+|/.+)")
+_DYNAMIC: Final = re.compile(r"(?:.*:)?(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,28 @@ def refusal(ownership: Ownership, own_pids: Collection[int], *, is_specific: boo
             if is_tunneler(holder):
                 return f"port {port} is a tunnel (held by {holder.name}, pid {holder.pid})"
         return None
-    named = re.compile(rf"(?<!\d){port}(?!\d)")
     for suspect in ownership.suspects:
-        if any(named.search(argument) for argument in suspect.arguments[1:]):
+        if port in forwarded_ports(suspect.arguments):
             return f"port {port} is a tunnel (named by {suspect.name}, pid {suspect.pid})"
     if ownership.suspects and not is_specific:
         suspect = ownership.suspects[0]
         return f"port {port} may be a tunnel of {suspect.name} (pid {suspect.pid}): who holds it cannot be read"
     return None
+
+
+def forwarded_ports(arguments: Sequence[str]) -> set[int]:
+    """Return the ports on which an ssh with this command line listens (ssh(1): `-L`, `-D`; what `-R` names is elsewhere)."""
+    ports: set[int] = set()
+    for before, argument in pairwise(("", *arguments)):
+        joined = _FORWARD_FLAG.match(argument)
+        apart = _FORWARD_FLAG.fullmatch(before)
+        if (flag := joined or apart) is None:
+            continue
+        spec = argument[joined.end() :] if joined else argument
+        grammar = {"L": _LOCAL, "D": _DYNAMIC}.get(flag[0][-1])
+        if grammar is not None and (found := grammar.fullmatch(spec)):
+            ports.add(int(found[1]))
+    return ports
 
 
 def read_owners(sockets: Collection[sockdiag.Socket], known: Mapping[int, Ownership]) -> dict[int, Ownership]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def engines(environ: Mapping[str, str], home: Path, uid: int) -> tuple[list[Engi
     }
     for variable, places in usual.items():
         if not (named := environ.get(variable)):
-            found += [Engine(path=place) for place in places if Path(place).is_socket()]
+            found += [Engine(path=place) for place in places if _is_socket(place)]
         elif named.startswith("unix://"):
             found.append(Engine(path=named.removeprefix("unix://")))
         elif named.startswith(("tcp://", "http://")) and urlsplit(named).hostname in LOOPBACK:
@@ -70,6 +71,13 @@ def engines(environ: Mapping[str, str], home: Path, uid: int) -> tuple[list[Engi
         else:
             troubles.append(f"{variable}={named} is not on this machine: its containers are passed over")
     return list(dict.fromkeys(found)), troubles
+
+
+def _is_socket(place: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(place).st_mode)  # noqa: PTH116  # Path.is_socket raises where a folder is closed to us
+    except OSError:
+        return False
 
 
 async def ask(engine: Engine, timeout: float) -> list[Container]:
@@ -148,4 +156,4 @@ def sight(text: str, containers: Iterable[Container], troubles: Iterable[str], *
 
 def here() -> tuple[list[Engine], list[str]]:
     """Return the engines of this machine as this process may see them."""
-    return engines(os.environ, Path.home(), os.getuid())
+    return engines(os.environ, Path(os.path.expanduser("~")), os.getuid())  # noqa: PTH111  # Path.home() may raise

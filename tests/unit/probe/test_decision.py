@@ -11,7 +11,7 @@ import pytest
 from dragon.probe import CatalogueEntry, Evidence, TestResult, load_catalogue
 from dragon.probe.decision import TOLERATED, Contender, Outcome, Record, Weighed, screen, settle, weigh
 from dragon.probe.evidence import Sighting
-from dragon.probe.ownership import Holder, Ownership, is_tunneler, refusal
+from dragon.probe.ownership import Holder, Ownership, forwarded_ports, is_tunneler, refusal
 from dragon.sockdiag import Socket
 
 CATALOGUE = load_catalogue(private=["qdrant"])
@@ -204,7 +204,7 @@ WEB = Holder(7, "httpd", 1000, ("httpd",))
         (None, (SSH,), True, "named by ssh"),
         (None, (IPFS,), True, None),  # the evidence names the service itself
         (None, (IPFS,), False, "may be a tunnel of ipfs"),
-        (None, (replace(SSH, arguments=("ssh", "-L", "15005:127.0.0.1:50051")),), True, None),  # other ports that contain it
+        (None, (replace(SSH, arguments=("ssh", "-L", "15005:127.0.0.1:50051")),), True, None),
     ],
 )
 def test_tunnels_are_never_offered(
@@ -212,3 +212,22 @@ def test_tunnels_are_never_offered(
 ) -> None:
     why = refusal(Ownership(listener(5005), holders, suspects), {4242}, is_specific=specific)
     assert (why is None) if words is None else (why is not None and words in why)
+
+
+@pytest.mark.parametrize(
+    ("command", "ports"),
+    [
+        ("ssh -L 8080:web:80 host", {8080}),
+        ("ssh -N -L 127.0.0.1:8080:127.0.0.1:9090 -p 22 host", {8080}),
+        ("ssh -L8080:[::1]:80 host", {8080}),
+        ("ssh -L [::1]:8080:[::1]:80 host", {8080}),
+        ("ssh -fNL *:8080:web:80 -L 8081:/run/x.sock host", {8080, 8081}),
+        ("ssh -D 1080 -D 127.0.0.1:1081 host", {1080, 1081}),
+        ("ssh -R 8080:web:80 host", set()),  # it listens there, not here
+        ("ssh -p 22 host 8080:web:80", set()),
+        ("ssh host", set()),
+        ("", set()),
+    ],
+)
+def test_ports_that_an_ssh_listens_on(command: str, ports: set[int]) -> None:
+    assert forwarded_ports(command.split()) == ports
