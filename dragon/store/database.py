@@ -173,9 +173,9 @@ class Database:
             raise StoreError(f"{self._path} cannot be written: {error.strerror}", _hint()) from error
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
         try:
+            self._check(connection)  # before anything is changed: it may be somebody else's file
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            self._check(connection)
         except BaseException:
             connection.close()
             raise
