@@ -10,24 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from registry_schema import limits
+from registry_schema.texts import clean_label
 
 _IMPLIED_TAG = ":latest"
 
-_LONGEST_KEY, _LONGEST_TEXT = 32, 128
-"""As the manifest's `LabelKey` and `Text` have it."""
+_LONGEST_KEY = 32
+"""As the manifest's `LabelKey` has it."""
 
 
 def spell_list(key: str, values: Iterable[str], room: int = limits.MAX_LABELS) -> dict[str, str]:
     """Return the labels that spell `values` under `key`, at most `room` of them, each value once, in order.
 
-    Values that a manifest could not carry (empty, longer than 128 characters, invisible characters) are left out.
+    Values that a manifest could not carry (`texts.LabelValue`) are left out: a name that was altered would be no name.
     """
     labels: dict[str, str] = {}
     for value in dict.fromkeys(values):
         spelled = key if not labels else f"{key}.{len(labels) + 1}"
         if len(labels) >= room or len(spelled) > _LONGEST_KEY:
             break
-        if value and len(value) <= _LONGEST_TEXT and value.isprintable():
+        if clean_label(value) == value:
             labels[spelled] = value
     return labels
 
