@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from dragon.errors import ConfigError
 from registry_schema.manifest import Health, Scheme
-from registry_schema.texts import LABEL_KEY_PATTERN, SLUG_PATTERN
+from registry_schema.texts import LABEL_KEY_PATTERN, SLUG_PATTERN, clean_label
 
 __all__ = ["CatalogueEntry", "Evidence", "Health", "Scheme", "parse_entry", "parse_evidence"]
 
@@ -204,6 +204,14 @@ def _mapping(key_grammar: re.Pattern[str]) -> Callable[[Any], dict[str, str]]:
     return read
 
 
+def _labels(value: Any) -> dict[str, str]:
+    labels = _mapping(_LABEL_KEY)(value)
+    for key, text in labels.items():
+        if clean_label(text) != text:
+            raise ValueError(f"{key}: {text!r} cannot stand in a manifest; {clean_label(text)!r} could")
+    return labels
+
+
 def _environment(value: Any) -> dict[str, str]:
     """A list of names is the usual case: each is the service's URL."""
     table = value if isinstance(value, Mapping) else dict.fromkeys(_each(_text)(value), "{url}")
@@ -238,7 +246,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "private": _flag,
     "aliases": _each(_slug),
     "routes": _each(_one_of(ROUTES)),
-    "labels": _mapping(_LABEL_KEY),
+    "labels": _labels,
     "reads": _mapping(_LABEL_KEY),
     "env": _environment,
     "access": _access,

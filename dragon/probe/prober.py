@@ -57,6 +57,10 @@ BURST, BURST_SECONDS = 6, 6.0
 """At most this many surveys in that many seconds: a service that crashes in a loop costs no more than 1/s."""
 
 
+_NOTHING: Final = Survey()
+"""Told before the first survey."""
+
+
 class Prober:
     """What runs on this machine, by a catalogue. One `watch` at a time."""
 
@@ -84,12 +88,18 @@ class Prober:
         self._records: Mapping[str, Record] = {}
         self._owned: dict[int, Ownership] = {}
         self._limits: tuple[str, ...] = ()
+        self._latest = Survey()
         self._unsettled = False
         self._replaced = False
 
     def limits(self) -> list[str]:
         """Return what the last survey could not see on this machine, one statement each, for `doctor`."""
         return list(self._limits)
+
+    @property
+    def latest(self) -> Survey:
+        """The last survey, told or not: `refused` is newest here, since `watch` does not tell reasons by themselves."""
+        return self._latest
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Go by another catalogue from the next look on (≤ 0.2 s); what is private there is withdrawn with it."""
@@ -147,7 +157,8 @@ class Prober:
         self._records = outcome.records
         self._unsettled = unsettled or outcome.unsettled
         self._limits = (*gathered.limits, *ownership.unreadable(owned.values()), *_blindness(by_port))
-        return Survey(outcome.found, {**refused, **outcome.refused}, self._clock.monotonic())
+        self._latest = Survey(outcome.found, {**refused, **outcome.refused}, self._clock.monotonic())
+        return self._latest
 
 
 class _Watching:
@@ -163,14 +174,14 @@ class _Watching:
         self._recent: deque[float] = deque(maxlen=BURST)
 
     async def run(self) -> AsyncIterator[Survey]:
-        told: Survey | None = None
+        prober, told = self._prober, _NOTHING
         ladder: deque[float] = deque()
         due, patient = self._clock.monotonic(), False
         while True:
             if await self._changed():
                 ladder, due, patient = deque(LADDER), self._clock.monotonic(), False
-                if told is not None and (less := self._without_closed(told)).differs(told):
-                    told = less
+                if told is not _NOTHING and (less := self._without_closed(told)).differs(told):
+                    told = prober._latest = less
                     yield less
             if self._clock.monotonic() >= max(due, self._earliest()):
                 survey = await self._one(patient)
@@ -179,10 +190,10 @@ class _Watching:
                     continue
                 if _worse(told, survey):
                     ladder = deque(LADDER)
-                again = self._prober._unsettled and ladder
-                due = self._clock.monotonic() + (ladder.popleft() if again else self._prober._interval)
+                again = prober._unsettled and ladder
+                due = self._clock.monotonic() + (ladder.popleft() if again else prober._interval)
                 patient = True
-                if told is None or survey.differs(told):
+                if told is _NOTHING or survey.differs(told):
                     told = survey
                     yield survey
             await self._clock.sleep(self._pause)
@@ -258,10 +269,8 @@ class _Watching:
         return self._recent[0] + BURST_SECONDS if full else 0.0
 
 
-def _worse(before: Survey | None, now: Survey) -> bool:
+def _worse(before: Survey, now: Survey) -> bool:
     """Return whether a service that passed has begun to fail: then look again soon, it may have been an accident."""
-    if before is None:
-        return False
     passing = {each.slug for each in before.found if each.health == "passing"}
     return any(each.slug in passing and each.health != "passing" for each in now.found)
 

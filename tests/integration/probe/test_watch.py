@@ -12,6 +12,7 @@ from dragon.clock import SystemClock
 from dragon.probe import Prober
 from tests.integration.probe.conftest import catalogue, prober, watching
 from tests.testbed.fixtures_services import StartService
+from tests.testbed.kubo import KuboDaemon
 from tests.testbed.sshd import SshServer
 
 FreePort = Callable[[], int]
@@ -92,6 +93,7 @@ async def test_a_service_made_private_is_withdrawn_without_a_socket_changing(
         watched.prober.replace_catalogue(catalogue({"ollama": port}, also_private="qdrant ollama"))
         gone = await watched.until_gone("ollama")
         assert gone.refused["ollama"].startswith("private")
+        assert not watched.prober.latest.found
         watched.prober.replace_catalogue(catalogue({"ollama": port}))
         await watched.until_found("ollama")
 
@@ -125,6 +127,26 @@ async def test_ports_of_kubo_and_dragon_are_never_offered(http_service: StartSer
     service = http_service(name=name)
     survey = await prober(catalogue({"strfry": service.port})).survey()
     assert survey.refused["strfry"] == f"port {service.port} is a tunnel (held by {name}, pid {service.pid})"
+
+
+async def test_a_forward_of_a_real_kubo_is_never_offered(
+    kubos: tuple[KuboDaemon, KuboDaemon, KuboDaemon], http_service: StartService, unused_port: FreePort
+) -> None:
+    """Seen by who holds it; where that cannot be read, by the ports that Kubo itself lists (`excluded_ports`)."""
+    consumer, provider, _ = kubos
+    port, service = unused_port(), http_service(name="ollama")
+    name = f"/x/ollama-{provider.node_id}-{port}"
+    address = f"/ip4/127.0.0.1/tcp/{port}"
+    await asyncio.to_thread(provider.ipfs, "p2p", "listen", name, f"/ip4/127.0.0.1/tcp/{service.port}")
+    try:
+        await asyncio.to_thread(consumer.ipfs, "p2p", "forward", name, address, f"/p2p/{provider.node_id}")
+        found = catalogue({"ollama": port})
+        assert "is a tunnel (held by ipfs" in (await prober(found).survey()).refused["ollama"]
+        excluding = prober(found, excluded=lambda: frozenset({port}))
+        assert "is a tunnel, or belongs to" in (await excluding.survey()).refused["ollama"]
+    finally:
+        await asyncio.to_thread(consumer.ipfs, "p2p", "close", "--listen-address", address)
+        await asyncio.to_thread(provider.ipfs, "p2p", "close", "--protocol", name)
 
 
 async def test_our_own_processes_ports_are_never_offered(http_service: StartService) -> None:
