@@ -12,7 +12,6 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from dragon import __version__
 from dragon.api import serve_api
@@ -25,7 +24,7 @@ from dragon.doctor import Doctor
 from dragon.home import Home
 from dragon.kubo import Tunnels
 from dragon.kubo.engine import Engine, is_managed, open_kubo
-from dragon.probe import Catalogue, Prober, Survey, catalogue_of
+from dragon.probe import Prober, Survey, catalogue_of
 from dragon.registry.policy import Policy
 from dragon.registry.publisher import Description
 from dragon.registry.service import Registry
@@ -184,17 +183,3 @@ def publishes_name(settings: Settings) -> bool:
     """Tell whether the node's IPNS name is ours: on a managed daemon, and elsewhere only when told (DESIGN §5)."""
     publisher = settings.registry.publisher
     return publisher == "dragon" or (publisher == "auto" and is_managed(settings))
-
-
-async def preview(settings: Settings, home: Home) -> dict[str, Any]:
-    """Return exactly what `serve` would publish on this machine now, without starting or saying anything.
-
-    The sequence and the digest of a real publication are its own; the node id is that of the home's Kubo, or a placeholder
-    while there is none.
-    """
-    from dragon.preview import manifest_fields
-
-    catalogue: Catalogue = catalogue_of(settings.catalogue)
-    clock = SystemClock()
-    prober = Prober(catalogue, clock=clock, excluded_ports=frozenset, own_pids=lambda: frozenset({os.getpid()}))
-    return manifest_fields(settings, home, catalogue, await prober.survey())

@@ -49,7 +49,7 @@ def serve_until_stopped(home: Home, overrides: Mapping[str, str], *, dry_run: bo
 
 
 async def _preview(settings: Settings, home: Home) -> None:
-    from dragon.node import preview
+    from dragon.preview import preview
 
     print_json(await preview(settings, home))
 

@@ -9,7 +9,7 @@ from dragon.connect.explain import Explanation
 from dragon.connect.forwards import Forwards
 from dragon.connect.lookup import numbered
 from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult
-from dragon.connect.serving import Serving
+from dragon.connect.serving import Serving, offer_of
 from dragon.connect.station_port import station_port
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "KuboOwner",
     "Serving",
     "numbered",
+    "offer_of",
     "station_port",
 ]

@@ -30,6 +30,20 @@ LOAD_STEP = 50
 """Thousandths in which load is said: finer steps would make every connection a change."""
 
 
+def offer_of(entry: CatalogueEntry, finding: Finding, node_id: str, *, load: int | None = None) -> Offer:
+    """Return what is said in the manifest of a service that was found; `load` in thousandths, else what it said itself."""
+    return make_offer(
+        finding.slug,
+        node_id,
+        entry.port,
+        scheme=entry.scheme,
+        labels={**entry.labels, **finding.labels},
+        health=finding.health,
+        load=finding.load if load is None else load,
+        sticky=entry.sticky,
+    )
+
+
 @dataclass(slots=True)
 class _Service:
     """One service that is offered, or about to be. `gate` is None when it is public."""
@@ -195,16 +209,7 @@ class Serving:
         entry, finding = service.entry, service.finding
         visitors = service.gate.visitors if service.gate else 0
         load = max(finding.load, min(1000, visitors * 1000 // self._limits.per_caller))
-        return make_offer(
-            slug,
-            self._node_id,
-            entry.port,
-            scheme=entry.scheme,
-            labels={**entry.labels, **finding.labels},
-            health=finding.health,
-            load=load // LOAD_STEP * LOAD_STEP,
-            sticky=entry.sticky,
-        )
+        return offer_of(entry, finding, self._node_id, load=load // LOAD_STEP * LOAD_STEP)
 
     def _tell(self) -> None:
         offers = tuple(offer.model_copy(update={"load": 0}) for offer in self.offers())

@@ -12,7 +12,7 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -59,6 +59,40 @@ class Publication:
     envelope: bytes
     sequence: int
     content_hash: bytes
+
+
+def compose(
+    description: Description,
+    node_id: str,
+    swarm: str,
+    sequence: int,
+    ttl: int,
+    digest: Sequence[bytes],
+    *,
+    leaving: bool = False,
+) -> Manifest:
+    """Return the manifest that says `description`: what is published, and what `dragon serve --dry-run` shows.
+
+    Raises `InvalidField` when the description does not fit the contract.
+    """
+    return Manifest.read(
+        {
+            "node": node_id,
+            "swarm": swarm,
+            "sequence": sequence,
+            "ttl": ttl,
+            "alias": description.alias,
+            "version": description.version,
+            "offers": [] if leaving else [offer.model_dump() for offer in description.offers],
+            "labels": dict(description.labels),
+            "capacity": dict(description.capacity),
+            "load": description.load,
+            "agents": [agent.model_dump() for agent in description.agents],
+            "digest": list(digest),
+            "station": dict(description.station),
+            "leaving": leaving,
+        }
+    )
 
 
 class Publisher:
@@ -111,6 +145,11 @@ class Publisher:
         self._beat.changed(self._clock.monotonic())
         self._wake.set()
 
+    def say_again(self) -> None:
+        """Send the newest envelope once more, soon: somebody is there now who may have missed it."""
+        self._repeat = True
+        self._wake.set()
+
     def continue_above(self, sequence: int) -> None:
         """Never publish at or below `sequence`: we said it once, whether or not we remember."""
         self._floor = max(self._floor, sequence)
@@ -125,8 +164,7 @@ class Publisher:
             self._naming -= 1
             if not self._naming and self._sent_while_naming:
                 self._sent_while_naming = False
-                self._repeat = True
-                self._wake.set()
+                self.say_again()
 
     async def run(self, key: bytes) -> None:
         """Publish until cancelled; what Kubo or the disk does not take now is tried again, newest state only.
@@ -154,6 +192,8 @@ class Publisher:
 
     async def leave(self) -> None:
         """Say that this node stops: the last word, after `run` has ended. Raises what Kubo or the store raises."""
+        if self.last is None:
+            return  # never said that we are here
         await self._publish(leaving=True)
         for _ in range(FAREWELLS - 1):
             await self._send_again()
@@ -186,23 +226,9 @@ class Publisher:
         return publication
 
     async def _sealed(self, description: Description, sequence: int, *, leaving: bool) -> bytes:
-        fields = {
-            "node": self._node_id,
-            "swarm": self._view.swarm,
-            "sequence": sequence,
-            "ttl": self._ttl(),
-            "alias": description.alias,
-            "version": description.version,
-            "offers": [] if leaving else [offer.model_dump() for offer in description.offers],
-            "labels": dict(description.labels),
-            "capacity": dict(description.capacity),
-            "load": description.load,
-            "agents": [agent.model_dump() for agent in description.agents],
-            "digest": list(self._view.digest(self._clock.monotonic())),
-            "station": dict(description.station),
-            "leaving": leaving,
-        }
-        draft = Draft.of(Manifest.read(fields))
+        digest = self._view.digest(self._clock.monotonic())
+        manifest = compose(description, self._node_id, self._view.swarm, sequence, self._ttl(), digest, leaving=leaving)
+        draft = Draft.of(manifest)
         return draft.sealed(await self._kubo.sign(draft.message), self._key)
 
     def _ttl(self) -> int:
@@ -226,8 +252,8 @@ class Publisher:
 
     async def _send_again(self) -> None:
         """Send the last envelope once more: same bytes, so that whoever has it drops it before decoding."""
-        self._repeat = False
         if self.last is not None:
             await self._kubo.publish(self._topic, self.last.envelope)
             self._sent_while_naming = self._naming > 0
             self.counters["repeated"] += 1
+        self._repeat = False
