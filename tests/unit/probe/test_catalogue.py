@@ -132,7 +132,7 @@ def test_a_service_of_ones_own_needs_only_its_port() -> None:
         ({"port": 80, "routes": ["pigeon"]}, "expected one of local"),
         ({"port": 80, "labels": {"GPU": "x"}}, "'GPU' is no key"),
         ({"port": 80, "labels": {"gpu": "a\nb"}}, "printable"),
-        ({"port": 80, "labels": {"gpu": "$(id)"}}, "cannot stand in a manifest; 'id' could"),
+        ({"port": 80, "labels": {"gpu": "$(id)"}}, "'$(id)' cannot stand in a manifest"),
         ({"port": 80, "env": {"A-B": "x"}}, "'A-B' is no key"),
         ({"port": 80, "env": {"A": "{secret}"}}, "secret"),
         ({"port": 80, "access": "everybody"}, "expected one of members"),
