@@ -7,7 +7,8 @@
 | `all`      | {}                | Batch* End: all we hold                                                            |
 | `envelope` | {node: id}        | Batch? End: the newest of one node                                                 |
 | `sequence` | {}                | Answer {sequence, source}: what we hold of the caller and how it came; 0 = nothing |
-| `push`     | {} then Batch* End| Answer {admitted}: how many of these were news                                     |
+| `push`     | {}                | Answer {}: go on; then the caller sends                                            |
+|            | Batch* End        | Answer {admitted}: how many of these were news                                     |
 
 Further questions of other rooms are named with `answer`. The caller is who Kubo says it is: that name bears all costs. Whoever
 breaks the framing or the limits loses the connection, and after a few times is not listened to for a while; nothing that a
@@ -189,6 +190,7 @@ class Answering:
         await channel.send(End(1))
 
     async def _take(self, caller: str, channel: Channel) -> None:
+        await channel.send(Answer({}))
         taken = await self._intake.receive(channel, carrier=caller, limit=self._limits.received)
         self.counters["pushed-to-us"] += taken.count
         await channel.send(Answer({"admitted": taken.admitted}))

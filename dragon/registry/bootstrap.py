@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_MOST = 0.2, 15.0
 """Seconds between attempts to reach a `join` address. Kubo's own peering waits 5 s before its second attempt."""
 
-CHECK_EVERY = 10.0
+CHECK_EVERY = 5.0
 """Seconds between looks at whether the `join` peers are still connected: a daemon that restarted has forgotten its peering."""
 
 LONELY_AFTER = 5.0

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import suppress
 
 from dragon.errors import PeerUnreachable, ProtocolError
-from dragon.registry.framing import LENGTH_BYTES, Message, body_length, frame, message_of
+from dragon.registry.framing import LENGTH_BYTES, Message, Refusal, body_length, frame, message_of
 from registry_schema import is_node_id
 
 CALLER_LINE = 64
@@ -20,6 +20,14 @@ CALLER_LINE = 64
 
 class CutShort(PeerUnreachable):
     """The connection ended inside a reply, or instead of it: a tunnel does that now and then, so asking again is fair."""
+
+
+class Refused(PeerUnreachable):
+    """The peer answers, but not this or not now; `reason` is its word for why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"refused: {reason}")
+        self.reason = reason
 
 
 class Channel:
@@ -75,6 +83,16 @@ class Channel:
             raise CutShort(f"the connection broke: {error.strerror or error}") from None
         self.received += LENGTH_BYTES + len(body)
         return message_of(body)
+
+    async def reply(self) -> Message:
+        """Return the next message of an answer; `Refused` when it is a refusal, `CutShort` when there is none."""
+        match await self.receive():
+            case None:
+                raise CutShort("the connection ended instead of an answer")
+            case Refusal(reason):
+                raise Refused(reason)
+            case message:
+                return message
 
     async def send(self, message: Message) -> None:
         """Hand `message` to the connection; `PeerUnreachable` when the other side does not take it in time."""

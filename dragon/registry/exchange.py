@@ -19,8 +19,8 @@ from dragon.errors import PeerUnreachable, ProtocolError
 from dragon.kubo.tunnels import Tunnels
 from dragon.kubo.types import LOOPBACK
 from dragon.registry.answering import Answering, Handler, Limits, aged
-from dragon.registry.channel import Channel, CutShort
-from dragon.registry.framing import Answer, Ask, Batch, End, Message, Refusal, batches
+from dragon.registry.channel import Channel, CutShort, Refused
+from dragon.registry.framing import Answer, Ask, Batch, End, batches
 from dragon.registry.intake import Intake, Taken
 from dragon.registry.view import View
 from registry_schema import codec, is_node_id, protocol_name
@@ -121,23 +121,25 @@ class Exchange:
 
         async def talk(channel: Channel) -> bytes | None:
             await channel.send(Ask("envelope", {"node": wanted}))
-            match _reply(await channel.receive()):
+            match await channel.reply():
                 case End(0):
                     return None
                 case Batch(((data, _),)):
-                    if _reply(await channel.receive()) == End(1):
+                    if await channel.reply() == End(1):
                         return data
             raise ProtocolError("one envelope or none was due")
 
         return await self._with(node_id, talk)
 
-    async def pull(self, node_id: str) -> Outcome:
-        """Take all that `node_id` holds: what a newcomer asks the first peer it meets."""
+    async def pull(self, node_id: str, own: Iterable[tuple[bytes, float]] = ()) -> Outcome:
+        """Take all that `node_id` holds and give it our `own` word: what a newcomer does with the first peer it meets."""
 
         async def talk(channel: Channel) -> Outcome:
             await channel.send(Ask("all", {}))
             taken = await self._receive(channel, node_id)
-            return Outcome(DIGEST_BUCKETS, taken.count, taken.admitted, 0)
+            pushed = [pair for pair in aged(own) if hash(pair[0]) not in taken.seen]
+            await _push(channel, pushed)
+            return Outcome(DIGEST_BUCKETS, taken.count, taken.admitted, len(pushed))
 
         return await self._with(node_id, talk)
 
@@ -153,7 +155,10 @@ class Exchange:
             taken = await self._receive(channel, node_id)
             ours = list(self._view.bucket(numbers, self._clock.monotonic()))
             lacking = [pair for pair in aged(ours) if hash(pair[0]) not in taken.seen]
-            await _push(channel, lacking)
+            try:
+                await _push(channel, lacking)
+            except Refused:  # what we came for is here
+                lacking = []
             return Outcome(len(numbers), taken.count, taken.admitted, len(lacking))
 
         return await self._with(node_id, talk)
@@ -210,7 +215,7 @@ class Exchange:
 
 async def _answer(channel: Channel, last_word: Ask | End) -> codec.Value:
     await channel.send(last_word)
-    match _reply(await channel.receive()):
+    match await channel.reply():
         case Answer(body):
             return body
         case message:
@@ -220,7 +225,7 @@ async def _answer(channel: Channel, last_word: Ask | End) -> codec.Value:
 async def _push(channel: Channel, pairs: list[tuple[bytes, int]]) -> int:
     if not pairs:
         return 0
-    await channel.send(Ask("push", {}))
+    await _answer(channel, Ask("push", {}))  # a refusal comes before the envelopes, not between them
     for batch in batches(pairs):
         await channel.send(batch)
         await asyncio.sleep(0)
@@ -228,15 +233,6 @@ async def _push(channel: Channel, pairs: list[tuple[bytes, int]]) -> int:
         case {"admitted": int(admitted)} if 0 <= admitted <= len(pairs):
             return admitted
     raise ProtocolError("an answer without a count")
-
-
-def _reply(message: Message | None) -> Message:
-    """Return what is an answer of any kind; a missing one is cut short, a refusal means that this peer is of no use now."""
-    if message is None:
-        raise CutShort("the connection ended instead of an answer")
-    if isinstance(message, Refusal):
-        raise PeerUnreachable(f"refused: {message.reason}")
-    return message
 
 
 def _digest(body: codec.Value) -> tuple[bytes, ...]:

@@ -4,7 +4,7 @@
     body     = canonical msgpack map {t: kind, …}        (the contract's own strict codec: no floats, no nil, bounded depth)
 
     caller    Ask(question, body)                        one question at a time on a connection, any number one after another
-              Ask("push", …) then Batch* End             envelopes the other side lacks
+              Batch* End                                 once Ask("push") was answered: envelopes the other side lacks
     answerer  Answer(body)                               one value
               Batch* End(count)                          envelopes; the count tells a short reply from a complete one
               Refusal(reason)                            not now, or not that

@@ -20,11 +20,12 @@ log = logging.getLogger(__name__)
 WANTED = 2
 """Peers that must have answered."""
 
-LOOK_FIRST, LOOK_MOST = 0.1, 5.0
-"""Seconds between looks for peers: quick while the daemon is connecting (a newcomer is complete within a second), then not."""
+LOOK_FIRST, LOOK_ALONE, LOOK_MOST = 0.1, 0.3, 5.0
+"""Seconds between looks for peers: at first; while nobody has answered (a newcomer is complete within a second of being
+connected, whenever that is; one look costs half a millisecond); and while one has and a second one may not exist."""
 
 SLOWER = 1.3
-"""Factor from one look to the next: the quick phase lasts about two seconds, the slow one begins after twenty."""
+"""Factor from one look to the next."""
 
 AGAIN_AFTER = 10.0
 """Seconds until a peer that did not answer is asked once more."""
@@ -83,7 +84,7 @@ class Greeting:
                 continue
             if not self._running:
                 await woken(self._begin, self._clock, pause)
-            pause = min(pause * SLOWER, LOOK_MOST)
+            pause = min(pause * SLOWER, LOOK_MOST if self._answered else LOOK_ALONE)
 
     async def _ask_more(self) -> None:
         """Ask as many further peers as are still wanted."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from dragon.clock import Clock
 from dragon.errors import ProtocolError
-from dragon.registry.channel import Channel, CutShort
+from dragon.registry.channel import Channel
 from dragon.registry.framing import Batch, End
 from dragon.registry.storage import Storage
 from dragon.registry.verdict import Admitted, Source, Verdict
@@ -66,11 +66,11 @@ class Intake:
     async def receive(self, channel: Channel, *, carrier: str, limit: int) -> Taken:
         """Read batches up to their end and admit them as they come.
 
-        `ProtocolError`: more than `limit` bytes, a wrong count or another message; `CutShort`: the end is missing.
+        `ProtocolError`: more than `limit` bytes, a wrong count or another message; `CutShort`: the end is missing; `Refused`.
         """
         taken, before = Taken(), channel.received
         while True:
-            match await channel.receive():
+            match await channel.reply():
                 case Batch(envelopes):
                     if channel.received - before > limit:
                         raise ProtocolError(f"more than {limit} bytes in one exchange")
@@ -79,7 +79,5 @@ class Intake:
                     if count != taken.count:
                         raise ProtocolError(f"{taken.count} envelopes came, {count} were announced")
                     return taken
-                case None:
-                    raise CutShort("the connection ended before the last envelope")
                 case message:
                     raise ProtocolError(f"an envelope was due, not {type(message).__name__}")

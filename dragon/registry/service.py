@@ -15,6 +15,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from dragon.clock import Clock
@@ -233,7 +234,14 @@ class Registry:
         return [peer for peer in await self._kubo.topic_peers(self._topic) if peer != self._view.self_id]
 
     async def _greet(self, peer: str, first: bool) -> Outcome:
-        return await self._exchange_with(peer, self.exchange.pull if first else self.exchange.reconcile)
+        """Exchange with a first peer; what we said before anybody was there is said again."""
+        last = self._publisher.last
+        own = [(last.envelope, 0.0)] if last else []
+        how = partial(self.exchange.pull, own=own) if first else self.exchange.reconcile
+        outcome = await self._exchange_with(peer, how)
+        if last:
+            self._publisher.say_again()
+        return outcome
 
     async def _exchange_with(self, peer: str, how: Callable[[str], Awaitable[Outcome]]) -> Outcome:
         self.counters["begun"] += 1

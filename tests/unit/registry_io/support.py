@@ -12,16 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from dragon.config import RegistrySettings
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.kubo.tunnels import Tunnels
 from dragon.registry.publisher import Description
 from dragon.registry.service import Registry
 from dragon.registry.view import Policy, View
-from registry_schema import Manifest, Offer, Rank, ed25519_node_id, make_offer, seal
-from registry_schema.ids import LIBP2P_PREFIX
+from registry_schema import Offer, Rank, make_offer
+from tests.testbed.envelopes import Stranger
+
+__all__ = ["SWARM", "ManualClock", "Member", "MemoryStore", "Shared", "Stranger"]
 
 SWARM = "test"
 EPOCH_MS = 1_800_000_000_000
@@ -177,31 +177,3 @@ class Member:
             for result in results:
                 if isinstance(result, Exception):
                     raise result
-
-
-class Stranger:
-    """A key pair without a daemon: signs what a test wants said."""
-
-    def __init__(self, seed: int) -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(seed.to_bytes(32, "big"))
-        self.id = ed25519_node_id(self._key.public_key().public_bytes_raw())
-
-    def envelope(self, sequence: int, *slugs: str, swarm: str = SWARM, **fields: object) -> bytes:
-        values = {
-            "node": self.id,
-            "swarm": swarm,
-            "sequence": sequence,
-            "ttl": 90,
-            "alias": "stranger",
-            "version": "0.1.0",
-            "offers": [make_offer(slug, self.id, 1234).model_dump() for slug in sorted(slugs)],
-            "labels": {},
-            "capacity": {},
-            "load": 0,
-            "agents": [],
-            "digest": [],
-            "station": {},
-            "leaving": False,
-            **fields,
-        }
-        return seal(Manifest.read(values), lambda message: self._key.sign(LIBP2P_PREFIX + message))

@@ -180,8 +180,13 @@ async def test_a_partner_that_hangs_does_not_hold_up_a_newcomer(tmp_path: Path, 
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
     stack.push_async_callback(hanging.close)
-    stack.callback(lambda: [writer.transport.abort() for writer in writers])
-    stack.callback(server.close)
+
+    def hang_up() -> None:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+    stack.callback(hang_up)
     port = server.sockets[0].getsockname()[1]
     await hanging.p2p_listen(f"/x/dragon-{hanging.node_id}", f"/ip4/127.0.0.1/tcp/{port}", report_peer_id=True)
     await stack.enter_async_context(hanging.subscribe(topic_of(SWARM)))
