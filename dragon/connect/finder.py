@@ -22,6 +22,7 @@ from dragon.connect.routes import LocalRoute, Route, RouteName, cascade
 from dragon.connect.trial import Trial
 from dragon.errors import NoProvider, PeerUnreachable, UnknownService
 from dragon.probe import CatalogueEntry
+from registry_schema.labels import labels_match
 
 if TYPE_CHECKING:
     from dragon.clock import Clock
@@ -209,6 +210,8 @@ class Finder:
             slugs = (one.offer.slug,)
             offered = {one.offer.slug: [one]}
             everyone = [one]
+        if not any(labels_match(each.offer.labels, wish.where) for each in everyone):
+            raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
         await self.look_at_peers()
         for slug in slugs:
             entry = self._entry_of(slug, offered[slug])

@@ -236,9 +236,11 @@ class Forward:
                 return False
             why = await self._what_happened(found)
             if why is None:  # it lives: an idle end, or a reply that Kubo lost under load
-                if not held or repeated or not may_resend(held):
+                if not held:
                     client.close()
                     return True
+                if repeated or not may_resend(held):
+                    return False
                 repeated = True
             else:
                 tried[found.node_id] = why
