@@ -53,8 +53,9 @@ HURRIED_SECONDS: Final = 0.8
 PATIENT_SECONDS: Final = 5.0
 """Bound of each question in any other survey: a busy service may take its time. A change of sockets ends the waiting."""
 
-BURST, BURST_SECONDS = 6, 6.0
-"""At most this many surveys in that many seconds: a service that crashes in a loop costs no more than 1/s."""
+BURST, BURST_SECONDS = 20, 10.0
+"""At most this many surveys in that many seconds (each about 20 ms of a core): bounds what a service that crashes in a loop
+costs, and lets a person who restarts a few services wait for none of them."""
 
 
 _NOTHING: Final = Survey()
@@ -176,6 +177,7 @@ class _Watching:
     async def run(self) -> AsyncIterator[Survey]:
         prober, told = self._prober, _NOTHING
         ladder: deque[float] = deque()
+        climbing = False
         due, patient = self._clock.monotonic(), False
         while True:
             if await self._changed():
@@ -188,10 +190,10 @@ class _Watching:
                 if survey is None:  # something changed meanwhile
                     due = self._clock.monotonic()
                     continue
-                if _worse(told, survey):
+                if not climbing and _worse(told, survey):  # a service that flaps costs one ladder an interval
                     ladder = deque(LADDER)
-                again = prober._unsettled and ladder
-                due = self._clock.monotonic() + (ladder.popleft() if again else prober._interval)
+                climbing = prober._unsettled and bool(ladder)
+                due = self._clock.monotonic() + (ladder.popleft() if climbing else prober._interval)
                 patient = True
                 if told is _NOTHING or survey.differs(told):
                     told = survey
