@@ -42,8 +42,19 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Value:
 
     Raises `Malformed` (not msgpack), `NotCanonical` (another spelling of its value) or `LimitExceeded`.
     """
+    value = unpack(data)
+    check(value, max_depth)
+    compare(value, data)
+    return value
+
+
+# The three steps of `decode`, for a reader who knows what to expect and can take a shorter way through the second.
+
+
+def unpack(data: bytes) -> Value:
+    """Return the value in the msgpack `data`, with bounded memory, but not yet known to be canonical or even of our types."""
     try:
-        value = msgpack.unpackb(
+        value: Value = msgpack.unpackb(
             data, strict_map_key=False, max_str_len=MAX_TEXT, max_array_len=MAX_LENGTH, max_map_len=MAX_LENGTH
         )
     except msgpack.exceptions.StackError:
@@ -54,12 +65,19 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Value:
         if "exceeds max_" in str(error):
             raise LimitExceeded(str(error)) from None
         raise Malformed(f"not msgpack: {error or 'an unused type byte'}") from None
+    return value
+
+
+def check(value: Value, max_depth: int = MAX_DEPTH) -> None:
+    """Check types, order of keys, depth and number of the values in `value`."""
     if type(value) not in _LEAVES and _check(value, max_depth) > MAX_ITEMS:
         raise LimitExceeded(f"more than {MAX_ITEMS} values")
+
+
+def compare(value: Value, data: bytes) -> None:
+    """Check that `data` is the shortest encoding of `value`, which has passed `check`."""
     if msgpack.packb(value, use_bin_type=True) != data:
         raise NotCanonical("not the shortest encoding of its content, or a key twice")
-    checked: Value = value
-    return checked
 
 
 def _check(container: Any, depth: int) -> int:

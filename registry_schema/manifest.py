@@ -195,9 +195,31 @@ class Manifest(_Value):
             place = ".".join(ascii(str(part)[:_SHOWN])[1:-1] for part in first["loc"]) or "manifest"
             raise InvalidField(f"{place}: {first['msg']}") from None
 
+    def says_all(self, raw: Mapping[str, Any]) -> bool:
+        """Tell whether `raw`, from which this was read, holds only what this version knows, every key in canonical order.
+
+        False also where looking closer would cost more than it saves (agents, station).
+        """
+        return (
+            tuple(raw) == _FIELDS
+            and not self.agents
+            and not raw["station"]
+            and _ascends(raw["labels"])
+            and _ascends(raw["capacity"])
+            and all(tuple(offer) == _OFFER_FIELDS and _ascends(offer["labels"]) for offer in raw["offers"])
+        )
+
     def fields(self) -> dict[str, Any]:
         """Return the fields as plain values for the codec, sequences as lists."""
         return self.model_dump()
+
+
+_FIELDS = tuple(sorted(Manifest.model_fields))
+_OFFER_FIELDS = tuple(sorted(Offer.model_fields))
+
+
+def _ascends(labels: Mapping[str, Any]) -> bool:
+    return len(labels) < 2 or list(labels) == sorted(labels)
 
 
 def protocol_name(slug: str, node_id: str) -> str:
