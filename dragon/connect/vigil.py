@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 1.0
+INTERVAL = 0.5
 """Seconds between looks."""
 
 PING_TIMEOUT = 1.5
-"""Seconds for one ping. Silence noticed (1) + two pings (3) stay below the five seconds in which connections must end."""
+"""Seconds for one ping. Silence noticed (at most 1) and two pings (3) stay below the five seconds in which connections must end."""
 
 PINGS = 2
 
