@@ -57,7 +57,7 @@ class Backend(Protocol):
         ...
 
     async def explain(self, slug: str) -> Document:
-        """Return `{slug, chosen, because, strategy, cascade, candidates: [{id, alias, verdict, reason, said, measured, …}]}`."""
+        """Return `{slug, chosen, because, strategy, cascade, candidates: [{id, alias, verdict, reason, …}]}`."""
         ...
 
     async def env(self, slug: str) -> Document:

@@ -69,15 +69,14 @@ def forwards(documents: list[Document]) -> Table:
 
 
 def findings(documents: list[Document]) -> Table:
-    rows = [
-        [
-            Cell("ok" if finding.get("ok") else "PROBLEM", "green" if finding.get("ok") else "bold red"),
-            Cell(_text(finding, "name")),
-            Cell(_text(finding, "detail")),
-        ]
-        for finding in documents
-    ]
+    rows = [[_mark(finding), Cell(_text(finding, "name")), Cell(_text(finding, "detail"))] for finding in documents]
     return Table(("", "check", "finding"), rows, "nothing was checked")
+
+
+def _mark(finding: Document) -> Cell:
+    if finding.get("ok"):
+        return Cell("ok", "green")
+    return Cell("PROBLEM", "bold red") if finding.get("essential", True) else Cell("note", "yellow")
 
 
 def candidates(document: Document) -> Table:
