@@ -19,7 +19,7 @@ from dragon.registry.verdict import Admitted
 from dragon.registry.view import Policy, View
 from dragon.store import Store
 from registry_schema import Offer, make_offer
-from tests.testbed.envelopes import Stranger
+from tests.simulator.signers import Signer
 from tests.testbed.kubo import KuboDaemon, until
 
 
@@ -70,7 +70,7 @@ class Station:
 
 def strangers(count: int, swarm: str, now_ms: int) -> list[bytes]:
     """Return envelopes of `count` nodes without a daemon that each offer ollama, said in the last second."""
-    return [Stranger(number + 1).envelope(now_ms - number % 1000, "ollama", swarm=swarm) for number in range(count)]
+    return [Signer(number + 1).envelope(now_ms - number % 1000, ["ollama"], swarm=swarm) for number in range(count)]
 
 
 async def start(stack: AsyncExitStack, daemons: Sequence[KuboDaemon], folder: Path, swarm: str) -> list[Station]:

@@ -19,11 +19,10 @@ from dragon.registry.publisher import Description
 from dragon.registry.service import Registry
 from dragon.registry.view import Policy, View
 from registry_schema import Offer, Rank, make_offer
-from tests.testbed.envelopes import Stranger
+from tests.simulator.signers import SWARM, Signer
 
-__all__ = ["SWARM", "ManualClock", "Member", "MemoryStore", "Shared", "Stranger"]
+__all__ = ["SWARM", "ManualClock", "Member", "MemoryStore", "Shared", "Signer"]
 
-SWARM = "test"
 EPOCH_MS = 1_800_000_000_000
 BOUND = 30.0
 """Seconds of real time that a condition may take on a busy machine."""

@@ -22,7 +22,7 @@ from dragon.registry.intake import Intake
 from dragon.registry.view import Policy, View
 from registry_schema import codec
 from tests.testbed.kubo import until
-from tests.unit.registry_io.support import SWARM, ManualClock, MemoryStore, Stranger
+from tests.unit.registry_io.support import SWARM, ManualClock, MemoryStore, Signer
 
 QUICK = Limits(patience=0.2, idle=0.2, lifetime=2.0, connections=4, per_caller=2)
 """Bounds of real sockets, short enough for tests that wait for them."""
@@ -46,8 +46,8 @@ class Partner:
 
     def hold(self, *seeds: int) -> None:
         for seed in seeds:
-            stranger = Stranger(seed)
-            self.intake.take(stranger.envelope(self.clock.now_ms(), "ollama"), carrier=stranger.id, source="pubsub")
+            stranger = Signer(seed)
+            self.intake.take(stranger.envelope(self.clock.now_ms(), ["ollama"]), carrier=stranger.node_id, source="pubsub")
 
     @property
     def count(self) -> int:
@@ -193,7 +193,7 @@ async def test_a_local_process_without_a_callers_line_is_refused(pair: tuple[Par
 async def test_the_byte_budget_is_per_partner_and_refused_politely(tmp_path: Path) -> None:
     network = FakeNetwork()
     limits = Limits(patience=1.0, budget=2000, budget_rate=100)
-    forty = [(Stranger(seed).envelope(ManualClock().now_ms(), "ollama"), 0.0) for seed in range(40, 60)]
+    forty = [(Signer(seed).envelope(ManualClock().now_ms(), ["ollama"]), 0.0) for seed in range(40, 60)]
     async with (
         Partner(network, tmp_path, 1, limits).serving() as one,
         Partner(network, tmp_path, 2).serving() as greedy,
@@ -225,12 +225,12 @@ async def test_an_unknown_question_is_refused_and_the_connection_goes_on(pair: t
 
 async def test_a_push_of_forged_old_and_foreign_envelopes_is_counted_and_harmless(pair: tuple[Partner, Partner]) -> None:
     one, other = pair
-    stranger, wall = Stranger(7), one.clock.now_ms()
-    new, old = stranger.envelope(wall, "ollama"), stranger.envelope(wall - 1000, "comfyui")
-    forged = bytearray(Stranger(8).envelope(wall, "ollama"))
+    stranger, wall = Signer(7), one.clock.now_ms()
+    new, old = stranger.envelope(wall, ["ollama"]), stranger.envelope(wall - 1000, ["comfyui"])
+    forged = bytearray(Signer(8).envelope(wall, ["ollama"]))
     forged[-1] ^= 1
-    foreign = Stranger(9).envelope(wall, "ollama", swarm="elsewhere")
-    future = Stranger(10).envelope(wall + 3_600_000, "ollama")
+    foreign = Signer(9).envelope(wall, ["ollama"], swarm="elsewhere")
+    future = Signer(10).envelope(wall + 3_600_000, ["ollama"])
     pushed = [(data, 0.0) for data in (new, old, bytes(forged), foreign, future, b"", b"\xc1")]
     assert await other.exchange.push(one.id, pushed) == 1
     assert one.count == 1
@@ -278,7 +278,7 @@ def framed(*messages: Message) -> bytes:
 async def test_a_short_reply_is_asked_for_once_more(tmp_path: Path) -> None:
     """KUBO.md, p2p trap 2: when the provider closes first a reply may arrive short or empty."""
     network = FakeNetwork()
-    envelope = Stranger(5).envelope(ManualClock().now_ms(), "ollama")
+    envelope = Signer(5).envelope(ManualClock().now_ms(), ["ollama"])
     whole = framed(Batch(((envelope, 0),)), End(1))
     async with Partner(network, tmp_path, 1).serving() as one:
         for short in (b"", whole[:3], whole[:-3], framed(Batch(((envelope, 0),)))):
@@ -351,7 +351,7 @@ async def test_an_age_only_grows_on_its_way(pair: tuple[Partner, Partner]) -> No
         for partner in pair:
             partner.clock.advance(10.0)
     for partner in pair:
-        node = partner.view.node(Stranger(42).id, partner.clock.monotonic())
+        node = partner.view.node(Signer(42).node_id, partner.clock.monotonic())
         assert node is not None
         assert node.last_seen >= partner.clock.monotonic() - heard
         partner.clock.advance(90)

@@ -15,7 +15,7 @@ from dragon.errors import ConfigError, KuboBusy, KuboRefused
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.registry.bootstrap import JoinAddress
 from dragon.registry.gossip import topic_of
-from tests.unit.registry_io.support import SWARM, ManualClock, Member, MemoryStore, Shared, Stranger
+from tests.unit.registry_io.support import SWARM, ManualClock, Member, MemoryStore, Shared, Signer
 
 
 @pytest.fixture
@@ -152,10 +152,10 @@ async def test_a_newcomer_asks_two_peers_and_is_complete(tmp_path: Path, stack: 
     await time.until(lambda: all_see_all(*members))
     wall = members[0].clock.now_ms()
     for number in range(20):  # one member alone knows them, as after a partition
-        stranger = Stranger(number + 1)
+        stranger = Signer(number + 1)
         members[0].view.admit(
-            stranger.envelope(wall - number, "comfyui"),
-            carrier=stranger.id,
+            stranger.envelope(wall - number, ["comfyui"]),
+            carrier=stranger.node_id,
             source="pubsub",
             heard_at=members[0].clock.monotonic(),
             now_ms=wall,
@@ -213,7 +213,7 @@ async def test_a_daemon_that_restarts_is_healed_from(tmp_path: Path, stack: Asyn
     assert not members[1].sees(members[0], "ollama")
     members[0].kubo.start()
     await time.until(lambda: members[1].sees(members[0], "ollama") and members[0].sees(members[1], "orpheus"))
-    assert members[0].tunnels.is_up(f"/x/dragon-{members[0].id}")
+    await time.until(lambda: members[0].tunnels.is_up(f"/x/dragon-{members[0].id}"))
 
 
 async def test_a_node_without_kubo_waits_for_it(tmp_path: Path, stack: AsyncExitStack) -> None:
