@@ -7,111 +7,22 @@ node and the public network are not touched. Everything that was started is ende
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import FrameType
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any
 
 from dragon.cli import demo_service
-from dragon.client import Control
-from dragon.errors import DragonError, LocalError, NotRunning
+from dragon.cli.demo_stage import STEP_BOUND, Node, end, stage, wait
+from dragon.errors import DragonError, LocalError
 from dragon.home import Home
 from dragon.text import clean
-
-START_BOUND = 120.0
-"""Seconds for a node to get ready: a second or two, and a minute on a machine that does three other things."""
-
-STEP_BOUND = 60.0
-"""Seconds for any step of the story, each of which usually takes far less than one."""
-
-STOP_BOUND = 20.0
-"""Seconds for a node to leave cleanly before it is killed; it takes a fraction of one."""
-
-LOOK = 0.02
-"""Seconds between two looks while waiting: small against what is being waited for."""
-
-Found = TypeVar("Found")
-
-
-class Node:
-    """One `dragon serve` with a home of its own."""
-
-    def __init__(self, alias: str, root: Path, swarm: str, binary: Path, join: list[str]) -> None:
-        self.alias = alias
-        self.home = Home(root / alias)
-        self.port = _free_port()
-        """Where this node would look for an ollama of its own: each looks elsewhere, since all share this machine."""
-        self.home.root.mkdir()
-        self.home.config_file.write_text(_config(alias, swarm, join, self.port))
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DRAGON_", "IPFS_"))}
-        self.environment = {**kept, "DRAGON_HOME": str(self.home.root), "DRAGON_KUBO_BINARY": str(binary)}
-        self.control = Control(self.home)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dragon", "serve", "--quiet"],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which stops its nodes in order
-            )
-
-    def wait_until_ready(self) -> dict[str, Any]:
-        """Return the node's status once it answers and has a peer id; `LocalError` with its last words when it ends instead."""
-
-        def status() -> dict[str, Any] | None:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                raise LocalError(f"the node {self.alias} did not start: {self.last_words()}", "run: dragon doctor")
-            with suppress(NotRunning):
-                return self.control.status()
-            return None
-
-        found: dict[str, Any] = _wait(status, START_BOUND, f"the node {self.alias} did not get up")
-        return found
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `dragon WORDS…` as a user of this node."""
-        return subprocess.run(
-            [sys.executable, "-m", "dragon", *words], env=self.environment, capture_output=True, text=True, timeout=STEP_BOUND
-        )
-
-    def stop(self) -> None:
-        """End the node, and its Kubo where the node could not."""
-        from dragon.kubo.process import left_over
-
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_BOUND)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if (pid := left_over(self.home.kubo_repo)) is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
-        return lines[-1] if lines else "it said nothing"
-
-    @property
-    def log(self) -> Path:
-        return self.home.root / "serve.log"
 
 
 class Story:
@@ -143,13 +54,13 @@ def tell(*, once: bool) -> int:
     story.tell("Dragon demo: three nodes on this machine, in a swarm of their own. Nothing else is touched.")
     binary = find_or_install(Home.locate(), progress=story)
     story.tell(f"the engine is {binary}")
-    with _ending_on_sigterm(), _stage() as (root, started):
+    with stage() as (root, started):
         swarm = f"demo-{secrets.token_hex(4)}"
         alpha = _raise_node(story, Node("alpha", root, swarm, binary, []), started)
         addresses = [str(address) for address in alpha.control.status()["addresses"]]
         beta, gamma = (Node(name, root, swarm, binary, addresses) for name in ("beta", "gamma"))
         for node in (beta, gamma):
-            started.append(node.stop)
+            started.callback(node.stop)
             node.start()
         for node in (beta, gamma):
             _told_up(story, node)
@@ -173,8 +84,8 @@ def _stay(story: Story, gamma: Node) -> None:
         signal.pause()
 
 
-def _raise_node(story: Story, node: Node, started: list[Callable[[], None]]) -> Node:
-    started.append(node.stop)
+def _raise_node(story: Story, node: Node, started: ExitStack) -> Node:
+    started.callback(node.stop)
     node.start()
     _told_up(story, node)
     return node
@@ -191,10 +102,10 @@ def _all_see_all(nodes: tuple[Node, ...]) -> None:
     def seen() -> bool:
         return all(wanted == {peer["alias"] for peer in node.control.peers() if peer["state"] == "live"} for node in nodes)
 
-    _wait(seen, STEP_BOUND, "the nodes did not find one another")
+    wait(seen, STEP_BOUND, "the nodes did not find one another")
 
 
-def _serve_and_find(story: Story, alpha: Node, gamma: Node, started: list[Callable[[], None]]) -> subprocess.Popen[bytes]:
+def _serve_and_find(story: Story, alpha: Node, gamma: Node, started: ExitStack) -> subprocess.Popen[bytes]:
     """Start the service beside alpha and wait until gamma sees it.
 
     By its file, not as a module of ours: a process that is a Dragon is never offered, since its ports lead into tunnels.
@@ -202,10 +113,10 @@ def _serve_and_find(story: Story, alpha: Node, gamma: Node, started: list[Callab
     service = subprocess.Popen(
         [sys.executable, "-I", demo_service.__file__, str(alpha.port)], stdin=subprocess.DEVNULL, start_new_session=True
     )
-    started.append(lambda: _end(service))
-    _wait(lambda: _answers(alpha.port), STEP_BOUND, "the sample service did not start")
+    started.callback(end, service)
+    wait(lambda: _answers(alpha.port), STEP_BOUND, "the sample service did not start")
     story.tell(f"beside alpha, a process named ollama begins to answer on port {alpha.port}; nobody is told")
-    took = _timed(lambda: _wait(lambda: _provider(gamma), STEP_BOUND, "the service was not found"))
+    took = _timed(lambda: wait(lambda: _provider(gamma), STEP_BOUND, "the service was not found"))
     story.tell(f"gamma sees it {took * 1000:.0f} ms later:  dragon services")
     story.quote(gamma.run("services").stdout)
     return service
@@ -229,45 +140,10 @@ def _use(story: Story, gamma: Node, service: subprocess.Popen[bytes]) -> None:
 
 
 def _withdraw(story: Story, gamma: Node, service: subprocess.Popen[bytes]) -> None:
-    _end(service)
-    took = _timed(lambda: _wait(lambda: not _provider(gamma), STEP_BOUND, "the service was not withdrawn"))
+    end(service)
+    took = _timed(lambda: wait(lambda: not _provider(gamma), STEP_BOUND, "the service was not withdrawn"))
     story.tell(f"the process ends; {took * 1000:.0f} ms later nobody is led to it any more")
     gamma.run("off")
-
-
-@contextmanager
-def _stage() -> Iterator[tuple[Path, list[Callable[[], None]]]]:
-    """Give a temporary folder and a list of what ends whatever was started, called in reverse order, also after a failure."""
-    root = Path(tempfile.mkdtemp(prefix="dragon-demo-"))
-    started: list[Callable[[], None]] = []
-    try:
-        yield root, started
-    finally:
-        for end in reversed(started):
-            end()
-        shutil.rmtree(root, ignore_errors=True)
-
-
-@contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does: in order."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _config(alias: str, swarm: str, join: list[str], port: int) -> str:
-    evidence = "" if sys.platform == "linux" else 'evidence = ["port"]\n'  # elsewhere a process cannot name itself
-    return (
-        f'[node]\nalias = "{alias}"\nswarm = "{swarm}"\nisolated = true\njoin = {json.dumps(join)}\n\n'
-        f'[catalogue]\nonly = ["ollama"]\n\n[catalogue.ollama]\nport = {port}\n{evidence}'
-    )
 
 
 def _provider(node: Node) -> dict[str, Any] | None:
@@ -277,12 +153,6 @@ def _provider(node: Node) -> dict[str, Any] | None:
             if service["slug"] == "ollama" and service["providers"]:
                 return dict(service["providers"][0])
     return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        process.wait()
 
 
 def _answers(port: int) -> bool:
@@ -296,23 +166,7 @@ def _get(url: str) -> Any:
         return json.loads(answer.read())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _timed(action: Callable[[], object]) -> float:
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
-
-
-def _wait(condition: Callable[[], Found], bound: float, otherwise: str) -> Any:
-    """Return the first truthy value of `condition`; `LocalError` after `bound` seconds."""
-    deadline = time.monotonic() + bound
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise LocalError(f"{otherwise} within {bound:.0f} s", "run: dragon doctor")
-        time.sleep(LOOK)
-    return value
