@@ -63,7 +63,7 @@ def download(version: str, work: Path, progress: Progress) -> Path:
                 raise KeyError("kubo/ipfs")
             shutil.copyfileobj(inside, out)
     except (tarfile.TarError, KeyError, EOFError) as error:
-        raise KuboMissing(f"{url} holds no kubo/ipfs: {error}") from error
+        raise KuboMissing(f"{url} holds no kubo/ipfs: {str(error).splitlines()[0]}") from error
     return binary
 
 
