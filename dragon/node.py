@@ -18,7 +18,7 @@ from dragon.api import serve_api
 from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock
-from dragon.config import Settings, load_settings
+from dragon.config import Settings, reload_settings
 from dragon.connect import Forwards, KuboOwner, Serving
 from dragon.doctor import Doctor
 from dragon.home import Home
@@ -136,7 +136,7 @@ class Node:
 
     async def reload(self) -> list[str]:
         """Read the settings again and apply those of the catalogue; return the keys that changed. Raises `ConfigError`."""
-        settings = await asyncio.to_thread(load_settings, self._home)
+        settings = await asyncio.to_thread(reload_settings, self._home, self._settings)
         if settings.catalogue == self._settings.catalogue:
             return []
         catalogue = catalogue_of(settings.catalogue)
