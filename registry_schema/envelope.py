@@ -87,6 +87,8 @@ class Parsed:
     manifest: Manifest
     raw: Mapping[str, Any]
     """The decoded payload with the fields that this version does not know."""
+    plain: bool = False
+    """True when there is nothing in the payload beside what `manifest` holds; False may mean that nobody looked closer."""
 
     @cached_property
     def hash(self) -> bytes:
@@ -135,14 +137,14 @@ def parse(data: bytes) -> Parsed:
         raise Malformed("payload, sig and key are byte strings")
     if len(outer) != 3 + (key is not None):
         raise Malformed("an envelope has v, payload, sig and, for RSA ids, key; nothing else")
-    raw, manifest = _read(payload)
+    raw, manifest, plain = _read(payload)
     if key is not None and is_ed25519_id(manifest.node):
         raise NotCanonical("an Ed25519 id carries its own key; the envelope must not")
-    return Parsed(data, payload, signature, key, manifest, raw)
+    return Parsed(data, payload, signature, key, manifest, raw, plain)
 
 
-def _read(payload: bytes) -> tuple[dict[str, Any], Manifest]:
-    """Return a canonical payload, decoded and as a manifest; `codec.decode` with a shorter way for what is nearly always there.
+def _read(payload: bytes) -> tuple[dict[str, Any], Manifest, bool]:
+    """Return a canonical payload, decoded and as a manifest, and whether that is plainly all; `codec.decode` with a shorter way for what is nearly always there.
 
     A payload with exactly the fields of this version needs no walk over its values: the strict model has checked their types.
     """
@@ -156,10 +158,11 @@ def _read(payload: bytes) -> tuple[dict[str, Any], Manifest]:
         codec.check(raw)  # of two faults the more general one is the reason, whichever way was taken
         codec.compare(raw, payload)
         raise
-    if not manifest.says_all(raw):
+    plain = manifest.says_all(raw)
+    if not plain:
         codec.check(raw)
     codec.compare(raw, payload)
-    return raw, manifest
+    return raw, manifest, plain
 
 
 def check_bounds(manifest: Manifest, *, swarm: str, now_ms: int, max_skew_ms: int = MAX_SKEW_MS) -> None:

@@ -209,6 +209,22 @@ class Manifest(_Value):
             and all(tuple(offer) == _OFFER_FIELDS and _ascends(offer["labels"]) for offer in raw["offers"])
         )
 
+    def says_what(self, other: Manifest) -> bool:
+        """Tell whether the two are the same but for sequence, loads and digest: successive beats, if nothing is unknown in them.
+
+        A shorter way than comparing content hashes, for what is nearly always the case.
+        """
+        mine, its = self.__dict__, other.__dict__
+        return (
+            all(mine[name] == its[name] for name in _LASTING)
+            and len(self.offers) == len(other.offers)
+            and all(
+                one.__dict__[name] == two.__dict__[name]
+                for one, two in zip(self.offers, other.offers, strict=True)
+                for name in _OFFER_LASTING
+            )
+        )
+
     def fields(self) -> dict[str, Any]:
         """Return the fields as plain values for the codec, sequences as lists."""
         return self.model_dump()
@@ -216,6 +232,8 @@ class Manifest(_Value):
 
 _FIELDS = tuple(sorted(Manifest.model_fields))
 _OFFER_FIELDS = tuple(sorted(Offer.model_fields))
+_LASTING = tuple(name for name in _FIELDS if name not in ("sequence", "load", "digest", "offers"))
+_OFFER_LASTING = tuple(name for name in _OFFER_FIELDS if name != "load")
 
 
 def _ascends(labels: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ says how to read them. Signatures of Ed25519 and of RSA with PKCS #1 v1.5 are de
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,47 @@ def _pairs(manifest: Manifest, **changes: Any) -> bytes:
     return spell_pairs(sorted({**manifest.fields(), **changes}.items()))
 
 
+PLACES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "manifest": lambda fields: fields,
+    "labels": lambda fields: fields["labels"],
+    "capacity": lambda fields: fields["capacity"],
+    "station": lambda fields: fields["station"],
+    "offer": lambda fields: fields["offers"][1],
+    "offer-labels": lambda fields: fields["offers"][1]["labels"],
+    "agent": lambda fields: fields["agents"][0],
+    "agent-labels": lambda fields: fields["agents"][0]["labels"],
+}
+"""Every map of a manifest."""
+
+
+def _ordered(place: str) -> dict[str, Any]:
+    """The fields of a manifest in canonical order, with agents or a station only where `place` is in them."""
+    fields = {**full().fields(), "labels": {"city": "Toulouse", "zone": "south"}}
+    if not place.startswith("agent"):
+        fields["agents"] = []
+    if place != "station":
+        fields["station"] = {}
+    for agent in fields["agents"]:
+        agent["labels"] = {"lang": "fr", "tone": "dry"}
+    ordered = decode(encode(fields))
+    assert isinstance(ordered, dict)
+    return ordered
+
+
+def _swapped(place: str) -> bytes:
+    fields = _ordered(place)
+    spot = PLACES[place](fields)
+    first = next(iter(spot))
+    spot[first] = spot.pop(first)
+    return spell(fields)
+
+
+def _with_nil(place: str) -> bytes:
+    fields = _ordered(place)
+    PLACES[place](fields)["zz"] = None
+    return spell(fields)
+
+
 def _not_canonical() -> Rows:
     fields = dict(sorted(minimal().fields().items()))
     pairs = list(fields.items())
@@ -215,6 +256,10 @@ def _not_canonical() -> Rows:
     yield "timestamp", "msgpack extension type -1", raw(x_later=Raw(b"\xd6\xff\x00\x00\x00\x00"))
     yield "integer-key", "a key that is a number", raw(labels=Raw(b"\x81\x01\xa1x"))
     yield "binary-key", "a key that is a byte string", raw(labels=Raw(b"\x81\xc4\x01a\xa1x"))
+    for place in PLACES:
+        yield f"swapped-in-{place}", "two keys out of order, one map down", sealed_payload(_swapped(place), ALICE)
+    for place in ("manifest", "offer", "agent", "station"):
+        yield f"nil-in-{place}", "a nil where this version does not look", sealed_payload(_with_nil(place), ALICE)
     outer = _outer(_seal(minimal()))
     ordered = sorted(outer.items())
     yield "outer-keys-swapped", "the envelope's keys out of order", spell_pairs(ordered[::-1])

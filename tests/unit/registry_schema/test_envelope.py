@@ -309,6 +309,10 @@ def test_the_shorter_way_of_reading_is_the_same_as_the_plain_one(data: st.DataOb
     for _ in range(data.draw(st.integers(0, 2))):
         place = data.draw(st.sampled_from(places))
         place[data.draw(st.sampled_from([*place, "zz", "a"]))] = data.draw(st.sampled_from(ODD))
+    if data.draw(st.booleans()):
+        place = data.draw(st.sampled_from([place for place in places if place]))
+        first = next(iter(place))
+        place[first] = place.pop(first)  # now the last
     payload = spell(fields)
     envelope = sealed_payload(payload, ALICE)
     assert _reason(lambda: parse(envelope)) == _reason(lambda: Manifest.read(_outer(payload)))
