@@ -25,7 +25,7 @@ INTERVAL = 0.5
 """Seconds between looks."""
 
 PING_TIMEOUT = 1.5
-"""Seconds for one ping. Silence noticed (at most 1) and two pings (3) stay below the five seconds in which connections must end."""
+"""Seconds for one ping. Silence is noticed within 1 s, two pings take 3: below the 5 s in which connections must end."""
 
 PINGS = 2
 

@@ -13,10 +13,14 @@ BOUND = 20.0
 """Seconds after which a test that waits has failed; generous, since the machine is shared."""
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of one TCP connection, both non-blocking."""
+def pair(buffers: int | None = None) -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of one TCP connection, both non-blocking; `buffers` bytes in the kernel, so that it fills early."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        one = socket.create_connection(listener.getsockname())
+        one = socket.socket()
+        for each in (one, listener) if buffers else ():
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers or 0)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers or 0)
+        one.connect(listener.getsockname())
         other, _ = listener.accept()
     for end in (one, other):
         end.setblocking(False)

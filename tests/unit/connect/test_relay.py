@@ -38,9 +38,9 @@ class Joined:
 async def join(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Joined]]:
     made: list[Joined] = []
 
-    def make(**options: object) -> Joined:
-        client, near = pair()
-        far, service = pair()
+    def make(*, buffers: int | None = None, **options: object) -> Joined:
+        client, near = pair(buffers)
+        far, service = pair(buffers)
         ends: list[Relay] = []
         relay = request.param(near, far, loop=asyncio.get_running_loop(), on_end=ends.append, **options)
         relay.start()
@@ -66,8 +66,8 @@ async def test_bytes_of_both_directions_arrive_and_are_counted(join: Callable[..
 
 
 async def test_bulk_in_both_directions_at_once_under_back_pressure(join: Callable[..., Joined]) -> None:
-    joined = join()
-    there, back = bytes(range(256)) * 100_000, bytes(reversed(range(256))) * 120_000
+    joined = join(buffers=1 << 16)
+    there, back = os.urandom(5 * MEGABYTE), os.urandom(6 * MEGABYTE)
     senders = [asyncio.create_task(send(joined.client, there)), asyncio.create_task(send(joined.service, back))]
     await asyncio.sleep(0.05)  # both stand against full buffers: nobody reads yet
     assert not any(sender.done() for sender in senders)
@@ -128,8 +128,8 @@ async def test_abort_resets_both_and_says_so_once(join: Callable[..., Joined]) -
 
 
 async def test_abort_with_bytes_stuck_on_the_way(join: Callable[..., Joined]) -> None:
-    joined = join()
-    sender = asyncio.create_task(send(joined.client, bytes(20 * MEGABYTE)))
+    joined = join(buffers=1 << 16)
+    sender = asyncio.create_task(send(joined.client, bytes(5 * MEGABYTE)))
     await asyncio.sleep(0.05)
     joined.relay.abort("withdrawn")
     with pytest.raises(ConnectionError):
