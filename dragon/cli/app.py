@@ -15,12 +15,27 @@ if TYPE_CHECKING:
     from dragon.client import Control
 
 app = typer.Typer(
-    help="Share what this machine runs with a swarm of peers, and use what they run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from dragon import __version__
+
+        output.print_line(f"dragon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dragon(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")] = False,
+) -> None:
+    """Share what this machine runs with a swarm of peers, and use what they run."""
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, and print again on every change.")]

@@ -21,7 +21,10 @@ GAP = "  "
 """Between plain columns: two blanks tell columns apart where a cell holds single ones."""
 
 LONGEST_CELL = 96
-"""Columns of one cell: a peer with thirty labels must not push everybody else's line off the screen."""
+"""Characters of one cell: a peer with thirty labels must not push everybody else's line off the screen."""
+
+LONGEST_SENTENCE = 400
+"""Characters of a cell that says what is wrong: that must not be cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Cell:
 
     text: str
     style: str = ""
+    longest: int = LONGEST_CELL
+
+    @property
+    def shown(self) -> str:
+        return clean(self.text, self.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ def plain(table: Table) -> list[str]:
         return [table.empty]
     rows = [
         [column.upper() for column in table.columns],
-        *([clean(cell.text, LONGEST_CELL) for cell in row] for row in table.rows),
+        *([cell.shown for cell in row] for row in table.rows),
     ]
     widths = [max(width(row[index]) for row in rows) for index in range(len(table.columns))]
     return [GAP.join(text + " " * (widths[i] - width(text)) for i, text in enumerate(row)).rstrip() for row in rows]
@@ -114,5 +122,5 @@ def _rich(table: Table) -> RichTable | str:
     for column in table.columns:
         shown.add_column(column, overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(clean(cell.text, LONGEST_CELL), style=cell.style) for cell in row))
+        shown.add_row(*(Text(cell.shown, style=cell.style) for cell in row))
     return shown

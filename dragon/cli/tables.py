@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dragon.cli.output import Cell, Table
+from dragon.cli.output import LONGEST_SENTENCE, Cell, Table
 
 Document = Mapping[str, Any]
 
@@ -69,7 +69,10 @@ def forwards(documents: list[Document]) -> Table:
 
 
 def findings(documents: list[Document]) -> Table:
-    rows = [[_mark(finding), Cell(_text(finding, "name")), Cell(_text(finding, "detail"))] for finding in documents]
+    rows = [
+        [_mark(finding), Cell(_text(finding, "name")), Cell(_text(finding, "detail"), longest=LONGEST_SENTENCE)]
+        for finding in documents
+    ]
     return Table(("", "check", "finding"), rows, "nothing was checked")
 
 
@@ -98,7 +101,7 @@ def _candidate(candidate: Document) -> list[Cell]:
         Cell(health, _HEALTH.get(health, "")),
         Cell(share(said.get("load"))),
         Cell(milliseconds(measured.get("latency_ms"))),
-        Cell(_text(candidate, "reason")),
+        Cell(_text(candidate, "reason"), longest=LONGEST_SENTENCE),
     ]
 
 

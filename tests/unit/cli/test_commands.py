@@ -184,6 +184,10 @@ def test_failures_inside_the_node_keep_their_code(
     assert printed.count("\n") == 1
 
 
+def test_version_as_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert text_of("--version", capsys).startswith("dragon 0.")
+
+
 def test_without_a_word_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "forward" in text_of("", capsys)
 
