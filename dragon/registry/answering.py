@@ -80,6 +80,7 @@ class Answering:
         self._handlers: dict[str, Handler] = {}
         self._open: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         self.counters: Counter[str] = Counter()
 
     def answer(self, name: str, handler: Handler) -> None:
@@ -88,7 +89,7 @@ class Answering:
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one new connection; never raises and never waits."""
-        if len(self._tasks) >= self._limits.connections:
+        if self._closed or len(self._tasks) >= self._limits.connections:
             self.counters["connections-refused"] += 1
             writer.transport.abort()
             return
@@ -97,7 +98,8 @@ class Answering:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End all conversations."""
+        """End all conversations, and refuse those that are still on their way here."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
