@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry_schema import Rejection, decode, encode, open_envelope, parse
+from registry_schema import Manifest, Rejection, decode, encode, open_envelope, parse, seal
+from tests.unit.registry_schema.identities import ALICE, BOB, RSA
 from tests.unit.registry_schema.make_vectors import files
 
 FOLDER = resources.files("registry_schema") / "vectors"
@@ -57,6 +60,27 @@ def test_bad_vectors_are_refused_for_their_reason(vector: dict[str, Any]) -> Non
         open_envelope(bytes.fromhex(vector["envelope"]), swarm=REFUSED["swarm"], now_ms=REFUSED["now_ms"])
     assert caught.value.reason == vector["reason"], str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_the_example_of_the_protocol_page_is_the_minimal_vector() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text("utf-8")
+    example = page.split("```")[1].strip()
+    lines = [re.split(r"\s{2,}[\"a-z(]*(?=\"|map of)", line)[0] for line in example.splitlines()]
+    assert re.sub(r"\s", "", "".join(lines)) == ACCEPTED["vectors"][0]["envelope"]
+
+
+def test_the_protocol_page_names_every_reason() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text("utf-8")
+    assert all(f"`{kind.reason}`" in page for kind in Rejection.__subclasses__())
+
+
+def test_a_writer_can_be_checked_with_the_good_vectors() -> None:
+    for vector in ACCEPTED["vectors"]:
+        if vector["name"] in ("newer-version", "largest"):
+            continue
+        fields = {**vector["manifest"], "digest": [bytes.fromhex(bucket) for bucket in vector["manifest"]["digest"]]}
+        identity = next(one for one in (ALICE, BOB, RSA) if one.node_id == fields["node"])
+        assert seal(Manifest.read(fields), identity.sign, identity.key).hex() == vector["envelope"]
 
 
 def test_every_reason_has_a_vector() -> None:
