@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -19,18 +20,21 @@ log = logging.getLogger(__name__)
 LOOK_UP_SPACING = 1.0
 """Seconds between two searches for Kubo's process: a search walks /proc, and any local process could cause them."""
 
+_CREDENTIALS = struct.Struct("3i")
+
 IsKubo = Callable[[socket.socket], bool]
 """Tells whether an accepted loopback connection was made by our Kubo."""
 
 
 class KuboOwner:
-    """Compares callers with the process that listens on Kubo's API port, given by `api_port`; None: it cannot be told.
+    """Compares callers with the process that listens on Kubo's API: on `api_port`, or on the unix socket `api_socket`.
 
     Which process that is is remembered and looked up again when a caller does not match, since Kubo may have been restarted.
     """
 
-    def __init__(self, api_port: Callable[[], int | None]) -> None:
+    def __init__(self, api_port: Callable[[], int | None], api_socket: Callable[[], str | None] = lambda: None) -> None:
         self._api_port = api_port
+        self._api_socket = api_socket
         self._uid: int | None = None
         self._pids: frozenset[int] = frozenset()
         self._looked_up = float("-inf")
@@ -57,6 +61,9 @@ class KuboOwner:
         if time.monotonic() - self._looked_up < LOOK_UP_SPACING:
             return False
         self._looked_up = time.monotonic()
+        path = self._api_socket()
+        if path is not None:
+            return self._ask_socket(path)
         port = self._api_port()
         try:
             mine = [each for each in sockdiag.listening() if each.local_port == port and each.inode]
@@ -67,4 +74,20 @@ class KuboOwner:
             return False
         self._uid = mine[0].uid
         self._pids = frozenset(pid for each in mine for pid in sockdiag.owner_pids(each.inode) or ())
+        return True
+
+    def _ask_socket(self, path: str) -> bool:
+        """Learn from the kernel who listens on a unix socket (SO_PEERCRED: pid, uid and gid of the listener)."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.setblocking(False)  # a unix socket connects at once or not at all
+            try:
+                asking.connect(path)
+                credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            except OSError as error:
+                log.debug("%s: %s", path, error)
+                return False
+        pid, self._uid, _ = _CREDENTIALS.unpack(credentials)
+        self._pids = frozenset({pid} if pid else ())
         return True

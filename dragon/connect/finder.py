@@ -10,7 +10,8 @@ import asyncio
 import copy
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from dragon.connect.choice import Candidate, Decision, Strategy, choose
 from dragon.connect.reach import Reach, Reaches
 from dragon.connect.routes import LocalRoute, Route, RouteName, cascade
 from dragon.connect.trial import Trial
-from dragon.errors import NoProvider, PeerUnreachable, UnknownService
+from dragon.errors import DragonError, NoProvider, PeerUnreachable, UnknownService
 from dragon.probe import CatalogueEntry
 from registry_schema.labels import labels_match
 
@@ -36,6 +37,12 @@ log = logging.getLogger(__name__)
 
 HEDGE = 1.0
 """Seconds until the next provider is tried beside a silent one: ten times what a healthy test takes across a continent."""
+
+INTRODUCTION = 2.0
+"""Seconds to tell a provider who we are; beyond it the second attempt is made all the same."""
+
+Introduce = Callable[[str], Awaitable[object]]
+"""Tells a node who we are, so that its gate knows us; may raise any `DragonError`."""
 
 CROWD = 64
 """Providers looked at for one choice: two drawn at random would do (power of two choices), the rest is for retries."""
@@ -86,6 +93,7 @@ class Finder:
         strategy: Strategy,
         trial: Trial,
         rng: random.Random,
+        introduce: Introduce | None = None,
     ) -> None:
         self.node_id = node_id
         self.catalogue = catalogue
@@ -99,6 +107,7 @@ class Finder:
         self._settings = settings
         self._trial = trial
         self._rng = rng
+        self._introduce = introduce
 
     def slugs(self, service: str) -> tuple[str, ...]:
         """Return the slugs that `service` may mean, best first; `UnknownService` when nobody knows it."""
@@ -307,6 +316,9 @@ class Finder:
         try:
             port = await route.open(node_id, entry.slug)
             answer = await self._trial.run(entry, port, where)
+            if answer.cut_short:  # once more: Kubo cuts one in thousands, and a gate refuses whom its node has not heard of yet
+                await self._introduce_to(node_id)
+                answer = await self._trial.run(entry, port, where)
         except PeerUnreachable as error:
             reach.fail(self._clock.monotonic(), str(error))
             return str(error)
@@ -321,6 +333,12 @@ class Finder:
         else:
             reach.fail(at, answer.why)
         return answer.why
+
+    async def _introduce_to(self, node_id: str) -> None:
+        if self._introduce is not None:
+            with suppress(DragonError, TimeoutError):
+                async with asyncio.timeout(INTRODUCTION):
+                    await self._introduce(node_id)
 
     def _found(self, entry: CatalogueEntry, route: Route, candidate: Candidate, because: str) -> Found:
         reach = self.reaches.of(candidate.node_id, entry.slug, route.name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dragon.connect import explain, lookup, ports
 from dragon.connect.choice import strategy_named
-from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
+from dragon.connect.finder import PROVEN_FOR, Finder, Found, Introduce, Wish
 from dragon.connect.forward import Forward
 from dragon.connect.opened import Key, Opened, Raw
 from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult, url_of
@@ -39,7 +39,7 @@ Lines = list[explain.Line]
 
 
 class Forwards:
-    """See DESIGN §6. `local_survey` tells what runs on this machine."""
+    """See DESIGN §6. `local_survey` tells what runs on this machine; `introduce` tells a node who we are (its gate asks)."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Forwards:
         rng: random.Random,
         *,
         local_survey: Callable[[], Survey] = Survey,
+        introduce: Introduce | None = None,
     ) -> None:
         self._node_id = node_id
         self._view = view
@@ -68,6 +69,7 @@ class Forwards:
         self._finder = Finder(
             node_id, view, kubo, catalogue, clock, settings,
             routes=self._routes, strategy=strategy_named(settings.strategy, rng), trial=self._trial, rng=rng,
+            introduce=introduce,
         )  # fmt: skip
         self._vigil = Vigil(kubo, clock, self._died)
         self._open: list[Opened] = []

@@ -24,11 +24,15 @@ LOOK = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`why` is None when it passed. `unfit`: it works, but is not what was wished for. `rtt` in seconds."""
+    """`why` is None when it passed. `unfit`: it works, but is not what was wished for. `rtt` in seconds.
+
+    `cut_short`: the connection ended before an answer: the provider's gate does not know us, or Kubo was under load.
+    """
 
     why: str | None
     rtt: float = 0.0
     unfit: bool = False
+    cut_short: bool = False
 
 
 class Trial:
@@ -45,7 +49,7 @@ class Trial:
             return await self._proves_to_stand(port)
         result = await test_service(entry, "127.0.0.1", port, timeout=self._timeout, session=self._http())
         if not result.ok:
-            return Answer(result.detail, result.rtt)
+            return Answer(result.detail, result.rtt, cut_short=result.cut_short)
         told = {key: wish for key, wish in where.items() if any(True for _ in values_of(result.labels, key))}
         missing = lacking(result.labels, told)
         if missing is not None:
@@ -85,10 +89,12 @@ class Trial:
                         if stands:
                             return Answer(None, loop.time() - began)
                     else:
-                        return Answer(None, loop.time() - began) if first else Answer("ended the connection at once")
-        except OSError as error:
-            return Answer(f"broke the connection: {error.strerror or error}")
+                        if first:
+                            return Answer(None, loop.time() - began)
+                        return Answer("ended the connection at once", cut_short=True)
         except TimeoutError:
             return Answer(f"no tunnel within {self._timeout:g} s")
+        except OSError as error:
+            return Answer(f"broke the connection: {error.strerror or error}", cut_short=True)
         finally:
             connection.close()

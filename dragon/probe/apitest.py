@@ -45,6 +45,8 @@ class TestResult:
     connected: bool = True
     """False when not even a TCP connection was taken: then nothing listens."""
     timed_out: bool = False
+    cut_short: bool = False
+    """The other side ended the connection before its answer was complete: a tunnel does that now and then, or refuses so."""
 
 
 async def test_service(
@@ -104,9 +106,9 @@ async def _banner(host: str, port: int) -> TestResult:
             if line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
                 return _passed(line.decode("utf-8", "replace").strip())
             if not line:
-                break
+                return replace(_failed("no SSH banner: the connection ended"), cut_short=True)
     except (OSError, ValueError) as error:  # ValueError: a line beyond the limit
-        return _failed(f"no SSH banner: {error}")
+        return replace(_failed(f"no SSH banner: {error}"), cut_short=isinstance(error, OSError))
     finally:
         await _close(writer)
     return _failed("no SSH banner")
@@ -136,6 +138,8 @@ async def _http(entry: CatalogueEntry, host: str, port: int, session: aiohttp.Cl
                 body = await _read(response)
         except aiohttp.ClientConnectorError as error:
             return _unreachable(error.os_error)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
+            return replace(_failed(f"GET {entry.test}: {error or type(error).__name__}"), cut_short=True)
         except (aiohttp.ClientError, ValueError) as error:
             return _failed(f"GET {entry.test}: {error or type(error).__name__}")
         code = response.status

@@ -382,6 +382,27 @@ async def test_nothing_is_closed_that_is_not_ours(tmp_path: Path) -> None:
         assert await world.me.kubo.p2p_ls() == before
 
 
+async def test_a_provider_that_has_not_heard_of_us_is_told_and_asked_again(tmp_path: Path) -> None:
+    network, told = FakeNetwork(), list[str]()
+    async with AsyncExitStack() as stack:
+        theirs, mine = FakeKubo(network, seed=1), FakeKubo(network, seed=2)
+        stack.push_async_callback(theirs.close)
+        stack.push_async_callback(mine.close)
+        service = await stack.enter_async_context(Server(http("alpha")))
+        alpha = await stack.enter_async_context(swarm.provider(theirs, tmp_path, "alpha", members=set()))
+        await alpha.offer("ollama", service.port)
+
+        async def introduce(node_id: str) -> None:
+            told.append(node_id)
+            alpha.members.add(mine.node_id)
+
+        me = await stack.enter_async_context(swarm.consumer(mine, tmp_path, introduce=introduce))
+        await me.hear(alpha)
+        result = await me.forwards.forward(ForwardRequest("ollama"))
+        assert await get(result.port) == "alpha"
+        assert told == [alpha.node_id]
+
+
 async def test_explain_tells_who_and_why(world: World) -> None:
     assert world.me.forwards.explain("ollama").chosen is None
     await world.add(models=("phi",))

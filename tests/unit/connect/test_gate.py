@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -244,6 +245,25 @@ def test_another_user_is_not_kubo() -> None:
         port = str(gate.getsockname()[1])
         script = f"exec 3<>/dev/tcp/127.0.0.1/{port}; read"  # an interpreter that the other user may run
         with subprocess.Popen(["/bin/bash", "-c", script], stdin=subprocess.PIPE, user=65534) as other:
+            accepted, _ = gate.accept()
+            assert not is_kubo(accepted)
+            accepted.close()
+            other.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SO_PEERCRED is Linux")
+def test_kubos_api_may_be_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "api.sock")
+    with socket.socket(socket.AF_UNIX) as api, socket.create_server(("127.0.0.1", 0)) as gate:
+        api.bind(path)
+        api.listen()
+        is_kubo = KuboOwner(lambda: None, lambda: path)
+        with socket.create_connection(gate.getsockname()):
+            accepted, _ = gate.accept()
+            assert is_kubo(accepted)
+            accepted.close()
+        port = str(gate.getsockname()[1])
+        with subprocess.Popen([sys.executable, "-c", ACT, port], stdin=subprocess.PIPE) as other:
             accepted, _ = gate.accept()
             assert not is_kubo(accepted)
             accepted.close()
