@@ -21,8 +21,9 @@ from dragon.kubo import multibase
 from dragon.kubo.address import authorization, parse_address
 from dragon.kubo.diagnosis import refused, unreachable
 from dragon.kubo.duration import parse_duration
+from dragon.kubo.line import Line, request
 from dragon.kubo.pulse import LIMIT as PULSE_LIMIT
-from dragon.kubo.pulse import Beat, Pulse
+from dragon.kubo.pulse import Pulse
 from dragon.kubo.stream import MessageDecoder
 from dragon.kubo.types import MAX_MESSAGE, Identity, P2PEntry, P2PStream, Peer, PubsubMessage
 
@@ -51,9 +52,9 @@ class KuboClient:
         self._clock: Clock = clock or SystemClock()
         self._boundary = secrets.token_hex(16)
         self._session: aiohttp.ClientSession | None = None
-        self._pulse_session: aiohttp.ClientSession | None = None
-        self._pulse_connections = 0
         self._pulse = Pulse(self._ask_pulse, self._clock)
+        self._pulse_request = request(self.address, "pubsub/ls", self._auth)
+        self._line: Line | None = None
         self._administration: Administration | None = None
         self._administration_lock = asyncio.Lock()
         self._publishing = asyncio.Lock()
@@ -73,9 +74,10 @@ class KuboClient:
         """End subscriptions (their iterators raise `KuboUnreachable`) and all connections; the daemon goes on."""
         self._closed = True
         await self._pulse.close()
-        for session in (self._session, self._pulse_session):
-            if session:
-                await session.close()
+        if self._line:
+            self._line.close()
+        if self._session:
+            await self._session.close()
         administration, self._administration = self._administration, None
         if administration:
             await administration.close()
@@ -143,18 +145,20 @@ class KuboClient:
             for message in decoder.feed(piece):
                 yield message
 
-    async def _ask_pulse(self) -> Beat:
-        """Ask for the topics over a connection of the pulse's own, counting how often one had to be made."""
-        if self._pulse_session is None:
-            tracing = aiohttp.TraceConfig()
-            tracing.on_connection_create_end.append(self._count_connection)
-            self._pulse_session = self._new_session(limit=1, tracing=[tracing])
-        answer = await self._json("pubsub/ls", limit=PULSE_LIMIT, session=self._pulse_session)
-        topics = frozenset(multibase.decode(topic).decode() for topic in answer["Strings"] or ())
-        return Beat(topics, self._pulse_connections)
-
-    async def _count_connection(self, *_: object) -> None:
-        self._pulse_connections += 1
+    async def _ask_pulse(self) -> frozenset[str]:
+        """Return the topics that the daemon follows, asked over the pulse's own connection."""
+        try:
+            async with asyncio.timeout(PULSE_LIMIT):
+                if self._line is None or not self._line.is_open:
+                    self._line = await Line.connect(self.address, self._pulse.lost)
+                status, body = await self._line.ask(self._pulse_request)
+        except (OSError, TimeoutError) as error:
+            if self._line:
+                self._line.close()
+            raise self._unreachable(error) from error
+        if status != 200:
+            raise refused(_message(body), status)
+        return frozenset(multibase.decode(topic).decode() for topic in _parsed(body, self.address)["Strings"] or ())
 
     async def topic_peers(self, topic: str) -> list[str]:
         answer = await self._json("pubsub/peers", [multibase.encode(topic.encode())])
@@ -259,14 +263,7 @@ class KuboClient:
     # -- the wire -----------------------------------------------------------------------------------------------------
 
     async def _json(self, command: str, arguments: Sequence[str] = (), **keywords: Any) -> dict[str, Any]:
-        answer = await self._call(command, arguments, **keywords)
-        try:
-            value = json.loads(answer)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise KuboRefused(f"{self.address} does not answer as Kubo does", "check [kubo] api in the config")
-        return value
+        return _parsed(await self._call(command, arguments, **keywords), self.address)
 
     async def _call(
         self,
@@ -276,13 +273,12 @@ class KuboClient:
         *,
         body: bytes | None = None,
         limit: float = LIMIT,
-        session: aiohttp.ClientSession | None = None,
     ) -> bytes:
         url, parameters = self._request(command, arguments, options or {})
         form = None if body is None else self._multipart(body)
         headers = {"Content-Type": f"multipart/form-data; boundary={self._boundary}"} if form is not None else None
         try:
-            async with (session or self._open_session()).post(
+            async with self._open_session().post(
                 url, params=parameters, data=form, headers=headers, timeout=aiohttp.ClientTimeout(total=limit)
             ) as response:
                 answer = await response.read()
@@ -302,27 +298,32 @@ class KuboClient:
         return b"--%b\r\n%b%b\r\n%b\r\n--%b--\r\n" % (edge, disposition, kind, body, edge)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None or self._closed:
-            self._session = self._new_session(limit=0)
-        return self._session
-
-    def _new_session(self, *, limit: int, tracing: list[aiohttp.TraceConfig] | None = None) -> aiohttp.ClientSession:
         if self._closed:
             raise unreachable(self.address, "the client is closed")
-        connector: aiohttp.BaseConnector
-        if self.address.socket:
-            connector = aiohttp.UnixConnector(self.address.socket, limit=limit)
-        else:
-            connector = aiohttp.TCPConnector(limit=limit)
-        headers = {"Authorization": self._auth} if self._auth else None
-        return aiohttp.ClientSession(
-            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=tracing
-        )
+        if self._session is None:
+            connector: aiohttp.BaseConnector
+            if self.address.socket:
+                connector = aiohttp.UnixConnector(self.address.socket, limit=0)
+            else:
+                connector = aiohttp.TCPConnector(limit=0)
+            headers = {"Authorization": self._auth} if self._auth else None
+            self._session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
 
     def _unreachable(self, error: Exception) -> KuboUnreachable:
         if isinstance(error, TimeoutError):
             return unreachable(self.address, "no answer in time")
         return unreachable(self.address, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def _parsed(answer: bytes, address: object) -> dict[str, Any]:
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise KuboRefused(f"{address} does not answer as Kubo does", "check [kubo] api in the config")
+    return value
 
 
 def _message(answer: bytes) -> str:

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 START_LIMIT = 120.0
 """Seconds until the API must answer: 1 on an idle machine, more where a repo is migrated or the machine is busy."""
 
+START_ASK = 2.0
+"""Seconds for one question during the start: a port that another program has taken may accept and never answer."""
+
 STOP_GRACE = 8.0
 """Seconds for a polite end: 0.04 without open subscriptions; with them Kubo would wait 30."""
 
@@ -179,7 +182,7 @@ class ManagedDaemon:
             async with asyncio.timeout(START_LIMIT):
                 ended = asyncio.ensure_future(process.wait())
                 try:
-                    while not await self._answers():
+                    while not await self._answers(START_ASK):
                         if ended.done():
                             process.forget()
                             raise await asyncio.to_thread(self._explained)
@@ -194,11 +197,11 @@ class ManagedDaemon:
         self.trouble = ""
         log.info("Kubo runs (pid %d, %s)", process.pid, self.api)
 
-    async def _answers(self) -> bool:
+    async def _answers(self, limit: float | None = None) -> bool:
         """Tell whether at our API address our daemon, and no other program, answers."""
         async with KuboClient(self.api) as client:
             try:
-                async with asyncio.timeout(self._health_limit):
+                async with asyncio.timeout(limit or self._health_limit):
                     return (await client.identity()).node_id == self.node_id
             except (KuboError, TimeoutError):
                 return False

@@ -2,8 +2,8 @@
 
 A subscription cannot tell: after SIGTERM its stream stays open and silent for 30 s, a frozen daemon says nothing, and a new
 daemon behind the same address knows nothing of the old stream. So, while there are subscriptions, the daemon is asked for
-its topics over one connection of our own. Dead is: no answer in time, a connection that had to be made anew (Kubo closes
-idle ones the moment it stops), or a subscribed topic that is missing from the answer.
+its topics over one connection of our own. Dead is: no answer in time, the end of that connection (Kubo closes idle ones the
+moment it stops), or a subscribed topic that is missing from the answer.
 """
 
 from __future__ import annotations
@@ -20,18 +20,10 @@ from dragon.errors import KuboError, KuboUnreachable
 log = logging.getLogger(__name__)
 
 INTERVAL = 0.25
-"""Seconds between two questions: with `LIMIT` a dead stream is noticed within 1 s. One costs about 0.25 ms of CPU."""
+"""Seconds between two questions: with `LIMIT` a dead stream is noticed within 1 s."""
 
 LIMIT = 0.65
 """Seconds an answer may take; a healthy daemon needs 1 ms, and a mistake costs one new subscription."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """One answer: the topics the daemon follows, and how many connections were made so far to ask."""
-
-    topics: frozenset[str]
-    connections: int
 
 
 @dataclass(slots=True, eq=False)
@@ -43,9 +35,10 @@ class Watched:
 
 
 class Pulse:
-    """`ask` makes one question (bounded by `LIMIT`); it runs only while something is watched."""
+    """`ask` returns the topics that the daemon follows (or raises `KuboError` within `LIMIT`); it is called only while
+    something is watched. `lost` is to be called when the connection behind it ends."""
 
-    def __init__(self, ask: Callable[[], Awaitable[Beat]], clock: Clock, interval: float = INTERVAL) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[frozenset[str]]], clock: Clock, interval: float = INTERVAL) -> None:
         self._ask = ask
         self._clock = clock
         self._interval = interval
@@ -75,22 +68,20 @@ class Pulse:
             await asyncio.gather(task, return_exceptions=True)
         self._fail(set(self._watched), KuboUnreachable("the client was closed"))
 
+    def lost(self) -> None:
+        """Tell all watched that the daemon was stopped or restarted."""
+        self._fail(set(self._watched), KuboUnreachable("the subscription is dead: the daemon was stopped or restarted"))
+
     async def _run(self) -> None:
-        last: Beat | None = None
         while True:
             asked_for = set(self._watched)
             try:
-                beat = await self._ask()
+                topics = await self._ask()
             except KuboError as error:
-                last = None
                 self._fail(asked_for, KuboUnreachable(f"the subscription is dead: {error}", error.hint))
             else:
-                if last is not None and beat.connections != last.connections:
-                    self._fail(asked_for, KuboUnreachable("the subscription is dead: the daemon was stopped or restarted"))
-                else:
-                    deaf = {each for each in asked_for if each.topic not in beat.topics}
-                    self._fail(deaf, KuboUnreachable("the subscription is dead: the daemon does not know it (restarted)"))
-                last = beat
+                deaf = {each for each in asked_for if each.topic not in topics}
+                self._fail(deaf, KuboUnreachable("the subscription is dead: the daemon does not know it (restarted)"))
             await self._clock.sleep(self._interval)
 
     def _fail(self, watched: set[Watched], error: KuboUnreachable) -> None:

@@ -7,36 +7,30 @@ from collections.abc import Callable
 import pytest
 
 from dragon.errors import KuboUnreachable
-from dragon.kubo.pulse import INTERVAL, LIMIT, Beat, Pulse
+from dragon.kubo.pulse import INTERVAL, LIMIT, Pulse
 from tests.unit.kubo.clocks import HandClock
 
 
 class Daemon:
     def __init__(self) -> None:
-        self.topics, self.connections, self.answering, self.asked = {"a", "b"}, 1, True, 0
+        self.topics, self.answering, self.asked = {"a", "b"}, True, 0
 
-    async def ask(self) -> Beat:
+    async def ask(self) -> frozenset[str]:
         self.asked += 1
         if not self.answering:
             raise KuboUnreachable("Kubo does not answer: no answer in time")
-        return Beat(frozenset(self.topics), self.connections)
+        return frozenset(self.topics)
 
 
 def stop(daemon: Daemon) -> None:
     daemon.answering = False
 
 
-def restart_unseen(daemon: Daemon) -> None:
-    daemon.connections += 1
-
-
 def forget(daemon: Daemon) -> None:
     daemon.topics = {"b"}
 
 
-@pytest.mark.parametrize(
-    ("happening", "dead"), [(stop, {"a", "b"}), (restart_unseen, {"a", "b"}), (forget, {"a"}), (lambda daemon: None, set())]
-)
+@pytest.mark.parametrize(("happening", "dead"), [(stop, {"a", "b"}), (forget, {"a"}), (lambda daemon: None, set())])
 async def test_what_kills_which_subscription(happening: Callable[[Daemon], None], dead: set[str]) -> None:
     daemon, clock, failed = Daemon(), HandClock(), dict[str, KuboUnreachable]()
     pulse = Pulse(daemon.ask, clock)
@@ -64,6 +58,16 @@ async def test_it_asks_only_while_something_is_watched() -> None:
     assert asked > 0
     await clock.turn(10)
     assert daemon.asked == asked
+
+
+async def test_the_end_of_the_connection_tells_everybody_at_once() -> None:
+    failed: list[KuboUnreachable] = []
+    pulse = Pulse(Daemon().ask, HandClock())
+    with pulse.watching("a", failed.append), pulse.watching("b", failed.append):
+        pulse.lost()
+        pulse.lost()
+        assert len(failed) == 2
+    await pulse.close()
 
 
 async def test_closing_tells_the_watched() -> None:
