@@ -185,7 +185,8 @@ def explain(slug: Slug, as_json: Json = False) -> None:
     document = _node().explain(slug)
     if as_json:
         return output.print_json(document)
-    output.print_table(tables.candidates(document))
+    if document.get("candidates"):
+        output.print_table(tables.candidates(document))
     return output.print_line(str(document.get("because") or ""))
 
 

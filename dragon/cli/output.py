@@ -89,10 +89,8 @@ def plain(table: Table) -> list[str]:
     """Return the lines of `table` as aligned text without any control character."""
     if not table.rows:
         return [table.empty]
-    rows = [
-        [column.upper() for column in table.columns],
-        *([cell.shown for cell in row] for row in table.rows),
-    ]
+    heading = [[column.upper() for column in table.columns]] if any(table.columns) else []
+    rows = heading + [[cell.shown for cell in row] for row in table.rows]
     widths = [max(width(row[index]) for row in rows) for index in range(len(table.columns))]
     return [GAP.join(text + " " * (widths[i] - width(text)) for i, text in enumerate(row)).rstrip() for row in rows]
 
@@ -118,7 +116,8 @@ def _rich(table: Table) -> RichTable | str:
 
     if not table.rows:
         return table.empty
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    headed = any(table.columns)
+    shown = RichTable(box=box.SIMPLE_HEAD if headed else None, pad_edge=False, show_header=headed)
     for column in table.columns:
         shown.add_column(column, overflow="fold")
     for row in table.rows:

@@ -54,6 +54,7 @@ def test_status(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None
     assert BETA in shown
     assert "0.43.0" in shown
     assert "managed" in shown
+    assert shown.startswith("node")
 
 
 def test_forward_prints_the_url_alone_for_a_pipe(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
