@@ -1,13 +1,14 @@
 """What believing an envelope costs beside the one thing nobody can avoid: checking its Ed25519 signature.
 
 Three offers, as the figure of issue 3 asks. Envelopes are all different and of different nodes, as they arrive in a swarm; the
-bare verification gets the same keys, signatures and messages from `cryptography` alone.
+bare verification gets the same keys, signatures and messages from `cryptography` alone. Seconds are of this process's CPU time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import time
 from collections.abc import Callable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -50,7 +51,7 @@ def run() -> list[Row]:
         "parse + verify + hashes": lambda: _all(envelopes[next(turn)]),
         "duplicate (hash + set)": lambda: hashlib.blake2b(envelopes[next(turn)], digest_size=16).digest() in seen,
     }
-    seconds = side_by_side(works, NODES)
+    seconds = side_by_side(works, NODES, clock=time.process_time)
     return list(_rows(seconds))
 
 
