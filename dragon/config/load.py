@@ -18,8 +18,9 @@ from dragon.config.words import items, parse_text
 from dragon.errors import ConfigError
 from dragon.home import Home
 
-NOT_SETTINGS = frozenset({"DRAGON_HOME", "DRAGON_PRIVATE_SERVICES"})
-"""Variables with the prefix that are no `DRAGON_<SECTION>_<KEY>`: the home, and the stations' own list of private slugs."""
+NOT_SETTINGS = frozenset({"DRAGON_HOME", "DRAGON_PRIVATE_SERVICES", "DRAGON_KUBO_DIST"})
+"""Variables with the prefix that are no `DRAGON_<SECTION>_<KEY>`: the home, the stations' own list of private slugs, and the
+mirror of Kubo's releases, which is asked before there is a home."""
 
 MAX_CONFIG_BYTES = 1 << 20
 """A config file is written by a person; more than 1 MiB is a wrong path (a database, a log)."""

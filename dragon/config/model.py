@@ -205,8 +205,6 @@ class KuboSettings(Section):
     """Repo of an existing daemon, from which its API address is read; IPFS_PATH where `managed` is false."""
     binary: FilePath | None = None
     """The `ipfs` to run instead of one that is found."""
-    dist: str | None = None
-    """Base URL of Kubo's releases where it is not the official one: a mirror."""
     swarm_key: FilePath | None = None
     """A Kubo swarm.key: makes the managed daemon's network a closed one."""
 

@@ -114,6 +114,10 @@ def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
     assert load(tmp_path, '[node]\nalias = "file"\n', DRAGON_NODE_ALIAS="").node.alias == "file"
 
 
+def test_variables_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
+    assert load(tmp_path, DRAGON_KUBO_DIST="http://127.0.0.1:9/", DRAGON_HOME="/x", DRAGONFLY="1") == load(tmp_path)
+
+
 def test_the_stations_private_list_is_added(tmp_path: Path) -> None:
     found = load(tmp_path, '[catalogue]\nalso_private = ["ssh"]\n', DRAGON_PRIVATE_SERVICES="qdrant ollama")
     assert found.catalogue.also_private == ("ssh", "qdrant", "ollama")
