@@ -142,8 +142,14 @@ async def test_streams_are_ended_on_demand(client: KuboClient, other: KuboClient
     reader, writer = await asyncio.open_connection("127.0.0.1", leg.leg_port)
     try:
         await asyncio.wait_for(opened.wait(), 30)
-        [stream] = [each for each in await other.p2p_streams() if each.protocol == protocol]
-        await other.p2p_stream_close(stream.id)
+        running: list[str] = []
+
+        async def listed() -> bool:  # the provider may see the connection before the consumer's daemon lists it
+            running[:] = [each.id for each in await other.p2p_streams() if each.protocol == protocol]
+            return len(running) == 1
+
+        await until(listed)
+        await other.p2p_stream_close(running[0])
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(reader.readexactly(1), 30)
     finally:
