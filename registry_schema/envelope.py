@@ -144,7 +144,9 @@ def parse(data: bytes) -> Parsed:
 
 
 def _read(payload: bytes) -> tuple[dict[str, Any], Manifest, bool]:
-    """Return a canonical payload, decoded and as a manifest, and whether that is plainly all; `codec.decode` with a shorter way for what is nearly always there.
+    """Return a canonical payload, decoded and as a manifest, and whether that plainly is all there is.
+
+    It is `codec.decode` with a shorter way for what is nearly always there.
 
     A payload with exactly the fields of this version needs no walk over its values: the strict model has checked their types.
     """

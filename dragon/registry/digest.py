@@ -42,9 +42,15 @@ class BucketedDigest:
         self._hashes: list[bytes] = [EMPTY] * DIGEST_BUCKETS
         self._dirty: set[int] = set()
 
-    def put(self, number: int, node_id: str, content_hash: bytes) -> None:
-        self._entries[number][node_id] = hashlib.sha256(node_id.encode()).digest() + content_hash
+    def put(self, number: int, node_id: str, content_hash: bytes) -> bool:
+        """Cover `node_id` with this content, and tell whether that is news; the same again costs nothing."""
+        entries = self._entries[number]
+        held = entries.get(node_id)
+        if held is not None and held.endswith(content_hash):
+            return False
+        entries[node_id] = hashlib.sha256(node_id.encode()).digest() + content_hash
         self._dirty.add(number)
+        return True
 
     def remove(self, number: int, node_id: str) -> None:
         if self._entries[number].pop(node_id, None) is not None:

@@ -32,6 +32,8 @@ class Entry:
     """The admitted envelope; empty for a node of which only words from the future are known."""
     rank: Rank = (0, b"")
     content_hash: bytes = b""
+    plain: bool = False
+    """There is nothing in the envelope beside what `manifest` holds."""
     state: State | None = None
     """None only while it enters."""
     source: Source = "pubsub"
@@ -56,10 +58,14 @@ class Entry:
     listed: dict[str, Listed] = field(default_factory=dict)
     """Its offers in the index, by slug; empty unless live."""
 
-    def hold(self, parsed: Parsed) -> None:
-        """Hold a verified envelope."""
-        self.data, self.manifest = parsed.data, parsed.manifest
-        self.rank, self.content_hash = parsed.rank, parsed.content_hash
+    def hold(self, parsed: Parsed) -> bool:
+        """Hold a verified envelope, and tell whether its content is the one that was held: a beat."""
+        same = self.plain and parsed.plain and parsed.manifest.says_the_same(self.manifest) and bool(self.data)
+        if not same:
+            before, self.content_hash = self.content_hash, parsed.content_hash
+            same = before == parsed.content_hash
+        self.data, self.manifest, self.plain, self.rank = parsed.data, parsed.manifest, parsed.plain, parsed.rank
+        return same
 
     def shown(self, at: float, *, known: bool, is_self: bool) -> NodeView:
         assert self.state is not None

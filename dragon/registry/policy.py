@@ -14,7 +14,7 @@ def stretch(live: int) -> float:
 
     The square root shares the cost: at 10,000 nodes a beat comes 3.2 times rarer and the swarm hears 3.2 times more of them.
     """
-    return math.sqrt(max(1.0, live / LARGE_SWARM))
+    return 1.0 if live <= LARGE_SWARM else math.sqrt(live / LARGE_SWARM)
 
 
 @dataclass(frozen=True, slots=True)

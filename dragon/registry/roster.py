@@ -124,8 +124,10 @@ class Roster:
         entry.state = state
         if state == "live":
             self.live.add(node_id)
-            self.index.update(entry, entry.manifest.offers)
-            self.digest.put(entry.bucket, node_id, entry.content_hash)
+            if self.digest.put(entry.bucket, node_id, entry.content_hash):
+                self.index.update(entry, entry.manifest.offers)
+            else:
+                self.index.refresh(entry, entry.manifest.offers)
         elif before == "live":
             self.live.discard(node_id)
             self.index.drop(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from registry_schema import Rank
 
@@ -13,8 +13,7 @@ Source: TypeAlias = Literal["pubsub", "exchange", "ipns", "self", "store"]
 Kind: TypeAlias = Literal["joined", "changed", "beat", "left", "silent", "gone", "skewed", "equivocated"]
 
 
-@dataclass(frozen=True, slots=True)
-class Hearing:
+class Hearing(NamedTuple):
     """How an envelope came. `at`: seconds on our monotonic clock; `now_ms`: our wall clock; `age`: seconds, as claimed."""
 
     carrier: str

@@ -62,6 +62,7 @@ class View:
         self.policy = policy
         self.counters: Counter[str] = Counter()
         """Duplicates, and rejections by reason."""
+        self._max_skew_ms = round(policy.max_skew * 1000)
         self._verify = verify
         self._marks = dict(marks)
         self._seen = Seen(policy.seen_capacity)
@@ -232,7 +233,7 @@ class View:
     # -- admission, step by step ----------------------------------------------------------------------------------------
 
     def _admit(self, parsed: Parsed, key: Fingerprint, hearing: Hearing) -> Verdict:
-        node_id = parsed.manifest.node
+        node_id, rank = parsed.manifest.node, parsed.rank
         if hearing.source == "pubsub" and hearing.carrier != node_id:
             # Not remembered as seen: the same bytes may still come from the node itself.
             return self._refuse("carrier", f"{hearing.carrier} published an envelope of {node_id}")
@@ -240,9 +241,8 @@ class View:
             return self._refuse("not-admitted", f"{node_id} is not on this swarm's list")
         entry, mark = self._entries.get(node_id), self._marks.get(node_id)
         try:
-            bound = round(self.policy.max_skew * 1000)
-            check_bounds(parsed.manifest, swarm=self.swarm, now_ms=hearing.now_ms, max_skew_ms=bound)
-            if mark is not None and (parsed.rank < mark or (parsed.rank == mark and entry is not None)):
+            check_bounds(parsed.manifest, swarm=self.swarm, now_ms=hearing.now_ms, max_skew_ms=self._max_skew_ms)
+            if mark is not None and rank <= mark and (rank < mark or entry is not None):
                 return self._not_above(mark, parsed, key, entry, hearing)
             self._verify(parsed)
         except FromTheFuture as error:
@@ -255,7 +255,7 @@ class View:
         if heard + self.policy.keep <= hearing.at:
             return self._refuse("expired", f"{node_id} spoke {spell_seconds(hearing.at - heard)} ago")
         self._seen.add(key, node_id)
-        return Admitted(node_id, self._hold(parsed, entry, heard, hearing), parsed.rank)
+        return Admitted(node_id, self._hold(parsed, entry, heard, hearing), rank)
 
     def _hold(
         self, parsed: Parsed, entry: Entry | None, heard: float, hearing: Hearing
@@ -263,15 +263,15 @@ class View:
         """Put a verified envelope above the mark in its place and name what it changed."""
         firsthand = hearing.is_firsthand(parsed.manifest.node)
         before = entry.state if entry else None
-        same = entry is not None and entry.content_hash == parsed.content_hash
         if entry is None:
             entry = self._roster.enter(parsed.manifest, len(parsed.data))
         else:
             if entry.data and equivocates(parsed.rank, entry.rank):
                 self._equivocated(entry, parsed)
             entry.heard_before = entry.heard if entry.confirmed and entry.data else float("-inf")
-            self._roster.resize(entry, len(parsed.data))
-        entry.hold(parsed)
+            if len(parsed.data) != len(entry.data):
+                self._roster.resize(entry, len(parsed.data))
+        same = entry.hold(parsed)
         entry.source, entry.heard, entry.firsthand, entry.confirmed = hearing.source, heard, firsthand, True
         self._marks[entry.node_id] = parsed.rank
         if firsthand and hearing.source != "self":
@@ -353,6 +353,7 @@ class View:
         if entry is None:
             entry = self._roster.enter(parsed.manifest, len(parsed.data))
         entry.manifest, entry.source, entry.heard, entry.confirmed = parsed.manifest, hearing.source, hearing.at, True
+        entry.plain = False  # what is shown is no longer what is held
         entry.reason = clock_reason(hearing.lag(sequence), self.policy.max_skew)
         self._roster.settle(entry, hearing.at)
         return self._refuse(error.reason, str(error))
