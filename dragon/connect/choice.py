@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 from dragon.connect.breaker import CLOSED, Breaker
 from dragon.connect.measure import PeakEwma
+from dragon.errors import UsageError
 from registry_schema.labels import labels_match
 
 StrategyName = Literal["p2c", "rotate", "random", "first"]
@@ -146,7 +147,7 @@ class First:
 
 
 def strategy_named(name: str, rng: random.Random) -> Strategy:
-    """Return a new strategy of one of the four names of DESIGN §6."""
+    """Return a new strategy of one of the four names of DESIGN §6. Raises `UsageError`."""
     match name:
         case "rotate":
             return Rotate()
@@ -156,7 +157,7 @@ def strategy_named(name: str, rng: random.Random) -> Strategy:
             return First()
         case "p2c":
             return PowerOfTwo(rng)
-    raise ValueError(f"not a strategy: {name!r}")
+    raise UsageError(f"no strategy is called {name!r}", "strategies are p2c, rotate, random and first")
 
 
 def lacking(labels: Mapping[str, str], where: Mapping[str, str]) -> str | None:

@@ -62,6 +62,8 @@ class Wish:
     target: lookup.Target = field(default_factory=lookup.Auto)
     where: Mapping[str, str] = field(default_factory=dict)
     via: str | None = None
+    strategy: Strategy | None = None
+    """What chooses for this wish; None: what chooses for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Finder:
     def pick(self, wish: Wish, like: Found, tried: Mapping[str, str]) -> Found | None:
         """Return who would serve one more connection of a forward that `like` serves too, without testing; None: nobody."""
         providers = self._some(like.slug, wish.where)
-        decision = self.decide(providers, like.route.name, wish.where, tried)
+        decision = self.decide(providers, like.route.name, wish, tried)
         if decision.provider is None:
             return None
         return self._found(like.entry, like.route, decision.provider, decision.because)
@@ -174,9 +176,9 @@ class Finder:
             breaker=reach.breaker if reach else CLOSED,
         )
 
-    def decide(self, providers: Sequence[Provider], route: str, where: Mapping[str, str], tried: Mapping[str, str]) -> Decision:
+    def decide(self, providers: Sequence[Provider], route: str, wish: Wish, tried: Mapping[str, str]) -> Decision:
         """Return who of `providers` is taken now over `route`."""
-        return self._decide(self.strategy, providers, route, where, tried)
+        return self._decide(wish.strategy or self.strategy, providers, route, wish.where, tried)
 
     def preview(self, slug: str, route: str) -> Decision:
         """Return who would be taken now, without disturbing whose turn it is."""
@@ -226,7 +228,7 @@ class Finder:
             entry = self._entry_of(slug, offered[slug])
             for route in cascade(self._settings.cascade, self.routes, entry.routes, wish.via):
                 if route.name != "local":
-                    found = await self._first_that_works(entry, route, offered[slug], wish.where, failed)
+                    found = await self._first_that_works(entry, route, offered[slug], wish, failed)
                     if found is not None:
                         return found
         if not failed:
@@ -264,7 +266,7 @@ class Finder:
         entry: CatalogueEntry,
         route: Route,
         providers: Sequence[Provider],
-        where: Mapping[str, str],
+        wish: Wish,
         failed: dict[str, str],
     ) -> Found | None:
         """Race the candidates, each with a head start of `HEDGE`; adds those who failed to `failed`."""
@@ -272,10 +274,10 @@ class Finder:
         try:
             while True:
                 busy = {candidate.node_id: "being tried" for candidate, _ in running.values()}
-                decision = self.decide(providers, route.name, where, {**failed, **busy})
+                decision = self.decide(providers, route.name, wish, {**failed, **busy})
                 taken = decision.provider
                 if taken is not None:
-                    trial = asyncio.create_task(self._try(entry, route, taken.node_id, where))
+                    trial = asyncio.create_task(self._try(entry, route, taken.node_id, wish.where))
                     running[trial] = (taken, decision.because)
                 elif not running:
                     for each in decision.others:

@@ -131,7 +131,7 @@ class Forward:
             else:
                 _wake(each.far)
         if self.suspect is not None and self.found.node_id == node_id:
-            self._seek({node_id: why}).add_done_callback(_ask_result)
+            self._seek({node_id: why})
 
     async def prove(self) -> None:
         """Return when a provider is known to work, the present one or another. Raises `NoProvider`."""
@@ -318,6 +318,7 @@ class Forward:
         """Look for another provider; all who need one meanwhile wait for the same search."""
         if self._seeking is None or self._seeking.done():
             self._seeking = self._loop.create_task(self._repoint(tried))
+            self._seeking.add_done_callback(_note)
         return self._seeking
 
     async def _repoint(self, tried: dict[str, str]) -> Found:
@@ -346,7 +347,7 @@ def _wake(far: socket.socket) -> None:
         return
 
 
-def _ask_result(seeking: asyncio.Task[Found]) -> None:
-    """Take note of a search that nobody waits for: the next connection searches again."""
+def _note(seeking: asyncio.Task[Found]) -> None:
+    """Take note of how a search ended, also when nobody waits for it: the next connection searches again."""
     if not seeking.cancelled() and seeking.exception() is not None:
         log.info("no other provider yet: %s", seeking.exception())

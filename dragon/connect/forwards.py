@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dragon.connect import explain, lookup, ports
@@ -60,6 +61,7 @@ class Forwards:
         self._tunnels = tunnels
         self._clock = clock
         self._settings = settings
+        self._rng = rng
         self._trial = Trial(kubo, timeout=settings.test_timeout)
         self._local = LocalRoute(local_survey)
         self._routes: dict[RouteName, Route] = {
@@ -85,7 +87,10 @@ class Forwards:
         Raises `UnknownService`, `AmbiguousNode`, `UsageError`, `NoProvider`, `PortInUse`, and `KuboError` when the engine does
         not answer. Equal requests at the same time share one search and one leg.
         """
-        wish = Wish(request.slug.strip().lower(), lookup.parse_target(request.target), dict(request.where), request.via)
+        wish = Wish(
+            request.slug.strip().lower(), lookup.parse_target(request.target), dict(request.where), request.via,
+            strategy_named(request.strategy, self._rng) if request.strategy is not None else None,
+        )  # fmt: skip
         key = _key(request, wish)
         existing = self._find(key, request.port)
         if existing is not None and self._is_proven(existing):
@@ -95,7 +100,7 @@ class Forwards:
         if opening is None:
             opening = asyncio.create_task(self._serve(request, wish, key, existing))
             self._opening[slot] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(slot, None))
+            opening.add_done_callback(partial(self._opened, slot))
             return await asyncio.shield(opening)
         result = await asyncio.shield(opening)
         return ForwardResult(result.slug, result.provider, result.route, result.host, result.port, result.url, True)
@@ -105,10 +110,11 @@ class Forwards:
         at = self._clock.monotonic()
         return sorted((each.info(at) for each in self._open), key=lambda info: info.port)
 
-    async def off(self, slug: str | None) -> int:
-        """Close the forwards of `slug` (or alias), or all; return how many there were. Raises `UnknownService`."""
+    async def off(self, slug: str | None, port: int | None = None) -> int:
+        """Close the forwards of `slug` (or alias), or all, or the one at `port`; return how many. Raises `UnknownService`."""
         wanted = None if slug is None else {slug.strip().lower(), *self._known(slug)}
         closing = [each for each in self._open if wanted is None or each.found.slug in wanted or each.key[0] in wanted]
+        closing = [each for each in closing if port in (None, each.port)]
         for each in closing:
             await self._close(each)
         return len(closing)
@@ -282,6 +288,11 @@ class Forwards:
             raise PortInUse(f"port {port} of {ports.HOST} was taken a moment ago", "ask again")
         return Raw(found, leg, self._clock.monotonic())
 
+    def _opened(self, slot: tuple[Key, int | None], opening: asyncio.Task[ForwardResult]) -> None:
+        self._opening.pop(slot, None)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            log.debug("%s: %s", slot[0][0], error)  # told to whoever asked, if they still listen
+
     def _keep(self, opened: Opened) -> Opened:
         self._open.append(opened)
         self._changed()
@@ -332,4 +343,12 @@ class Forwards:
 
 def _key(request: ForwardRequest, wish: Wish) -> Key:
     target = "auto" if isinstance(wish.target, lookup.Auto) else request.target.strip()
-    return (wish.service, target, tuple(sorted(wish.where.items())), wish.via or "", request.spread, request.raw)
+    return (
+        wish.service,
+        target,
+        tuple(sorted(wish.where.items())),
+        wish.via or "",
+        request.spread,
+        request.raw,
+        request.strategy or "",
+    )

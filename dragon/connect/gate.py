@@ -19,6 +19,7 @@ from dragon.connect.caller import IsKubo
 from dragon.connect.ports import BACKLOG, HOST
 from dragon.connect.relay import Relay, make_relay, reset, tune
 from dragon.connect.routes import connect_loopback
+from dragon.errors import LocalError
 from registry_schema.ids import is_node_id
 
 log = logging.getLogger(__name__)
@@ -232,6 +233,9 @@ class Gate:
         except OSError:
             left(None)
             return self._refuse("service does not answer", caller)
+        except LocalError:
+            left(None)
+            return self._refuse("out of descriptors", caller)
         except BaseException:
             left(None)
             raise

@@ -13,8 +13,8 @@ from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult, u
 if TYPE_CHECKING:
     from dragon.kubo.tunnels import Leg
 
-Key = tuple[str, str, tuple[tuple[str, str], ...], str, bool, bool]
-"""What makes two requests the same: service, target, labels, route, spread, raw."""
+Key = tuple[str, str, tuple[tuple[str, str], ...], str, bool, bool, str]
+"""What makes two requests the same: service, target, labels, route, spread, raw, strategy."""
 
 
 @dataclass(slots=True, eq=False)

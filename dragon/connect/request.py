@@ -19,6 +19,8 @@ class ForwardRequest:
     spread: bool = False
     port: int | None = None
     raw: bool = False
+    strategy: str | None = None
+    """How one of several providers is chosen, where that is not what the settings say."""
 
 
 @dataclass(frozen=True, slots=True)

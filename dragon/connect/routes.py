@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from dragon.connect.relay import tune
-from dragon.errors import KuboRefused, PeerUnreachable, UsageError
+from dragon.errors import KuboRefused, LocalError, PeerUnreachable, UsageError
 from registry_schema.labels import labels_match
 from registry_schema.manifest import protocol_name
 
@@ -66,8 +66,13 @@ class Route(Protocol):
 
 
 async def connect_loopback(port: int) -> socket.socket:
-    """Return a tuned connection to a port of this machine; raises `OSError`."""
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """Return a tuned connection to a port of this machine; raises `OSError`, and `LocalError` when we may open no more."""
+    try:
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:  # ours, not the provider's: it must not cost them anything
+        raise LocalError(
+            f"no socket left: {error.strerror}", "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+        ) from error
     try:
         tune(connection)
         await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from dragon.kubo import Kubo
 
-LOOK = 0.05
+LOOK = 0.01
 """Seconds between two looks at Kubo's streams while a connection without a greeting is being proven."""
+
+SETTLE = 0.05
+"""Seconds for which a standing stream is watched: a gate that refuses ends it within a round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Trial:
                 while True:
                     stands = any(tcp_port(stream.origin) == own for stream in await self._kubo.p2p_streams())
                     try:
-                        async with asyncio.timeout(LOOK):
+                        async with asyncio.timeout(SETTLE if stands else LOOK):
                             first = await loop.sock_recv(connection, 1)
                     except TimeoutError:
                         if stands:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dragon.connect.breaker import CLOSED
 from dragon.connect.choice import AtRandom, Candidate, First, PowerOfTwo, Rotate, choose, cost, lacking, strategy_named
 from dragon.connect.measure import PeakEwma
+from dragon.errors import UsageError
 
 A = Candidate("A", "alpha", "ollama")
 B = Candidate("B", "beta", "ollama")
@@ -120,7 +121,7 @@ def test_random_reaches_all_and_first_is_first() -> None:
 def test_names_of_strategies() -> None:
     for name in ("p2c", "rotate", "random", "first"):
         assert strategy_named(name, random.Random()).name == name
-    with pytest.raises(ValueError, match="best"):
+    with pytest.raises(UsageError, match="best"):
         strategy_named("best", random.Random())
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from dragon.connect.station_port import station_port
 from dragon.errors import AmbiguousNode, LocalError, NoProvider, PortInUse, UnknownService, UsageError
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.probe import Finding
+from registry_schema import make_offer
 from tests.unit.connect import swarm
 from tests.unit.connect.sockets import (
     Server,
@@ -425,6 +428,34 @@ async def test_explain_tells_who_and_why(world: World) -> None:
     assert told.candidates[0].measured["samples"] == 1
     assert told.candidates[0].said["heard"] >= 0
     assert told.document()["candidates"][0]["id"] == told.chosen
+
+
+async def test_a_choice_among_a_crowd_looks_at_a_part_of_it(world: World) -> None:
+    alpha = await world.add()
+    for number in range(80):
+        kubo = FakeKubo(world.network, seed=1000 + number)
+        claim = replace(alpha, kubo=kubo, node_id=kubo.node_id, alias=f"claims-{number}")
+        await world.me.hear(claim, offers=(make_offer("ollama", kubo.node_id, 11434),))
+    assert len(world.me.forwards.numbered("ollama")) == 81
+    assert len(world.me.forwards.explain("ollama").candidates) == 64
+    rare = await world.add(models=("rare",))
+    assert (await world.forward(where={"model": "rare"})).provider == rare.node_id
+
+
+async def test_out_of_descriptors_a_client_waits_and_no_provider_pays(world: World) -> None:
+    await world.add()
+    result = await world.forward()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    client = await connect(result.port)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # nothing new can be opened; what is open stays
+        await send(client, b"GET / HTTP/1.1\r\n\r\n")
+        await asyncio.sleep(0.05)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (await receive(client, 12)) == b"HTTP/1.1 200"
+    client.close()
+    assert world.me.forwards.explain("ollama").candidates[0].measured["failures"] == 0
 
 
 async def test_false_claims_drop_out_after_three_dials(world: World) -> None:
