@@ -15,6 +15,8 @@ from dragon.config.model import (
     NodeSettings,
     RegistrySettings,
     Settings,
+    SshOverride,
+    SshSettings,
     SwarmSettings,
     alias_from,
 )
@@ -29,6 +31,8 @@ __all__ = [
     "NodeSettings",
     "RegistrySettings",
     "Settings",
+    "SshOverride",
+    "SshSettings",
     "SwarmSettings",
     "alias_from",
     "load_settings",

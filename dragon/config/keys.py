@@ -9,12 +9,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dragon.config.model import EntryOverride, Settings
+from dragon.config.model import EntryOverride, Settings, SshOverride
 from dragon.config.words import bare
 
 KeyPath = tuple[str, ...]
 
 PREFIX = "DRAGON_"
+
+TABLES: Mapping[str, type[BaseModel]] = {"catalogue": EntryOverride, "ssh": SshOverride}
+"""Sections with a table for each service: `[catalogue.<slug>]`, `[ssh.<slug>]`."""
 
 
 def keys_at(table: KeyPath) -> Mapping[str, Any]:
@@ -27,8 +30,8 @@ def keys_at(table: KeyPath) -> Mapping[str, Any]:
     keys = {name: field.annotation for name, field in section.annotation.model_fields.items() if name != "entries"}
     if len(table) == 1:
         return keys
-    if table[0] == "catalogue" and len(table) == 2 and table[1] not in keys:
-        return {name: field.annotation for name, field in EntryOverride.model_fields.items()}
+    if table[0] in TABLES and len(table) == 2 and table[1] not in keys:
+        return {name: field.annotation for name, field in TABLES[table[0]].model_fields.items()}
     return {}
 
 
@@ -45,8 +48,8 @@ def type_of(path: KeyPath) -> Any:
 def variable_path(name: str) -> KeyPath | None:
     """Return the path that the variable `name` stands for: `DRAGON_<SECTION>_<KEY>`, `DRAGON_CATALOGUE_<SLUG>_<KEY>`."""
     section, _, key = name.removeprefix(PREFIX).lower().partition("_")
-    if section == "catalogue" and key not in keys_at(("catalogue",)):
-        for field in sorted(EntryOverride.model_fields, key=len, reverse=True):
+    if section in TABLES and key not in keys_at((section,)):
+        for field in sorted(TABLES[section].model_fields, key=len, reverse=True):
             if key.endswith(f"_{field}"):
                 return (section, key.removesuffix(f"_{field}").replace("_", "-"), field)
     return (section, key) if key and type_of((section, key)) is not None else None

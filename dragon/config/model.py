@@ -6,8 +6,10 @@ Plain pydantic on purpose: pydantic-settings costs 5 MB of an idle node and forg
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -35,6 +37,8 @@ _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(ManifestLabels)
 _KUBO_API = re.compile(r"(/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d+(/https?)?|/unix/.+|https?://[^/]+/?)")
 _EVIDENCE = re.compile(r"port|always|(process|systemd|docker|dockerimg):\S.{0,126}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
+_USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 _SLUG = re.compile(SLUG_PATTERN.removeprefix("^").removesuffix("$"))
 
 
@@ -133,6 +137,26 @@ def _http_path(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if ":" in bare:
+        with suppress(ValueError):
+            return str(ipaddress.IPv6Address(bare))
+    elif len(bare) <= 253 and _HOST_NAME.fullmatch(bare):
+        return bare
+    raise ValueError("a host name or an IP address, without user and port (those are keys of their own)")
+
+
+def _user(text: str) -> str:
+    if not _USER_NAME.fullmatch(text):
+        raise ValueError("a login name on that host")
+    return text
+
+
+def _expanded(path: Path) -> Path:
+    return path.expanduser()
+
+
 def _variables(value: Any) -> Any:
     """A list of names is the usual case: each is the service's URL."""
     return dict.fromkeys(value, "{url}") if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
@@ -167,6 +191,9 @@ Port: TypeAlias = Annotated[int, AfterValidator(_port)]
 Labels: TypeAlias = Annotated[dict[str, str], AfterValidator(_labels)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 FilePath: TypeAlias = Annotated[Path, Field(strict=False)]
+UserPath: TypeAlias = Annotated[Path, Field(strict=False), AfterValidator(_expanded)]
+HostName: TypeAlias = Annotated[str, AfterValidator(_host)]
+UserName: TypeAlias = Annotated[str, AfterValidator(_user)]
 Address: TypeAlias = Annotated[str, AfterValidator(_multiaddr)]
 NodeId: TypeAlias = Annotated[str, AfterValidator(_node_id)]
 Evidence: TypeAlias = Annotated[str, AfterValidator(_evidence)]
@@ -179,6 +206,14 @@ Access: TypeAlias = Annotated[str | Annotated[tuple[str, ...], Field(strict=Fals
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=False)
+
+
+def _with_entries(section: type[Section], data: Any) -> Any:
+    """Return the section's `data` with the tables that are none of its keys gathered under `entries`."""
+    if not isinstance(data, dict) or "entries" in data:
+        return data
+    entries = {key: value for key, value in data.items() if key not in section.model_fields and isinstance(value, dict)}
+    return {**{key: value for key, value in data.items() if key not in entries}, "entries": entries}
 
 
 class NodeSettings(Section):
@@ -266,10 +301,7 @@ class CatalogueSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _tables_are_entries(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "entries" in data:
-            return data
-        entries = {key: value for key, value in data.items() if key not in cls.model_fields and isinstance(value, dict)}
-        return {**{key: value for key, value in data.items() if key not in entries}, "entries": entries}
+        return _with_entries(cls, data)
 
 
 class ConnectSettings(Section):
@@ -283,6 +315,54 @@ class ConnectSettings(Section):
     """Seconds for the catalogue's test of a service."""
     dial_timeout: Seconds = 10.0
     """Seconds for a provider to be reached (Kubo's own limit of 30 s is longer than a person waits)."""
+
+
+class SshOverride(Section):
+    """A `[ssh.<slug>]` table: where this service lies, when not on the host of `[ssh]`. None: as said there."""
+
+    host: HostName | None = None
+    user: UserName | None = None
+    port6: Port | None = None
+    port4: Port | None = None
+    port: Port | None = None
+    """The service's own port on the host's 127.0.0.1, where that is not the catalogue's."""
+    off: bool = False
+    """Never over SSH, whatever the rest says."""
+
+
+class SshSettings(Section):
+    """The SSH steps of the cascade. Without a host there are none."""
+
+    host: HostName | None = None
+    """The machine that runs services for us. None: what a station's environment names, else nothing."""
+    user: UserName | None = None
+    """Login name there; ours here unless set."""
+    port6: Port = 22
+    """Its SSH port over IPv6 (route ssh6)."""
+    port4: Port = 2122
+    """Its SSH port over IPv4 (route ssh4): stations forward this one through their box."""
+    known_hosts: Annotated[tuple[UserPath, ...], Field(strict=False)] | None = None
+    """Files with host keys that are trusted; None: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. Only read."""
+    trust_on_first_use: bool = False
+    """True: the key of a host that nobody knows is believed once and kept in DRAGON_HOME/known_hosts."""
+    keys: Annotated[tuple[UserPath, ...], Field(strict=False)] = ()
+    """Private key files to log in with; none: those of ~/.ssh with their usual names."""
+    agent: bool = True
+    """Whether the running ssh-agent (SSH_AUTH_SOCK) is asked for keys too."""
+    keepalive: Seconds = 1.5
+    """Seconds of silence after which the host is asked whether it lives. Three without an answer end the connection, so that
+    what runs through it ends within five seconds."""
+    connect_timeout: Seconds = 3.0
+    """Seconds for the host to accept a connection: what the stations' scripts wait."""
+    station: bool = True
+    """Whether a station's variables (SWARM_REMOTE_HOST and its like) count where the file names no host."""
+    entries: dict[Slug, SshOverride] = Field(default_factory=dict)
+    """The `[ssh.<slug>]` tables."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_are_entries(cls, data: Any) -> Any:
+        return _with_entries(cls, data)
 
 
 class GateSettings(Section):
@@ -304,6 +384,7 @@ class Settings(Section):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     catalogue: CatalogueSettings = Field(default_factory=CatalogueSettings)
     connect: ConnectSettings = Field(default_factory=ConnectSettings)
+    ssh: SshSettings = Field(default_factory=SshSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from dragon.config.keys import KeyPath, keys_at, meant
+from dragon.config.keys import TABLES, KeyPath, keys_at, meant
 from dragon.config.source import Origin
 from dragon.errors import ConfigError
 
@@ -33,8 +33,8 @@ def unknown(path: KeyPath, origin: Origin) -> ConfigError:
     near = meant(path)
     table = path[:-1]
     known = keys_at(table)
-    if path[0] == "catalogue" and len(path) == 2:  # also a service that is no table
-        hint = f"[catalogue] has {', '.join(known)}, and a table [catalogue.<slug>] for each service"
+    if path[0] in TABLES and len(path) == 2:  # also a service that is no table
+        hint = f"[{path[0]}] has {', '.join(known)}, and a table [{path[0]}.<slug>] for each service"
     elif known:
         hint = f"keys of [{'.'.join(table)}]: {', '.join(known)}" if table else f"sections: {', '.join(known)}"
     else:
@@ -65,9 +65,9 @@ def expectation(detail: ErrorDetails) -> str:
 def place_of(detail: ErrorDetails) -> KeyPath:
     """Return the key a finding of pydantic is about: without our inner `entries`, list positions and union branches."""
     path = tuple(str(part) for part in detail["loc"])
-    if path[:2] == ("catalogue", "entries"):
-        path = ("catalogue", *path[2:])
-    depth = 3 if path[:1] == ("catalogue",) and path[1:2] and path[1] not in keys_at(("catalogue",)) else 2
+    if path[0] in TABLES and path[1:2] == ("entries",):
+        path = (path[0], *path[2:])
+    depth = 3 if path[0] in TABLES and path[1:2] and path[1] not in keys_at(path[:1]) else 2
     inside_map = detail["type"] == "extra_forbidden" or (len(path) > depth and path[depth - 1] == "labels")
     return tuple(part for part in (path if inside_map else path[:depth]) if part != "[key]")  # pydantic's mark of a map's key
 
