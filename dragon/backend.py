@@ -15,6 +15,7 @@ from dragon.api import Document
 from dragon.clock import Clock
 from dragon.config import Settings
 from dragon.connect import ForwardRequest, Forwards, Serving, numbered
+from dragon.connect.checking import Checker
 from dragon.connect.lookup import slugs_of
 from dragon.doctor import Doctor, document
 from dragon.errors import KuboError
@@ -61,6 +62,9 @@ class NodeBackend:
         self._reload = reload
         self._clock = clock
         self._started = clock.monotonic()
+        self._checker = Checker(
+            node_id, forwards, self._kubo, catalogue, lambda: view.slugs(clock.monotonic()), settings.connect.test_timeout
+        )
         self._peers: dict[str, Peer] = {}
         self._peers_at = float("-inf")
         self._listeners: list[Callable[[], None]] = []
@@ -112,6 +116,7 @@ class NodeBackend:
                 "reason": node.reason,
                 "equivocated": node.equivocated,
                 "version": node.manifest.version,
+                "station": dict(node.manifest.station),
                 "offers": [_offer(offer) for offer in node.manifest.offers],
             }
             for node in sorted(self._view.nodes(self._clock.monotonic()), key=_self_first)
@@ -147,15 +152,21 @@ class NodeBackend:
         spread: bool,
         port: int | None,
         raw: bool,
+        strategy: str | None,
     ) -> Document:
-        request = ForwardRequest(slug=slug, target=target, where=where, via=via, spread=spread, port=port, raw=raw)
+        request = ForwardRequest(
+            slug=slug, target=target, where=where, via=via, spread=spread, port=port, raw=raw, strategy=strategy
+        )
         return asdict(await self._forwards.forward(request))
 
     async def forwards(self) -> list[Document]:
         return [asdict(forward) for forward in self._forwards.list()]
 
-    async def off(self, slug: str | None) -> int:
-        return await self._forwards.off(slug)
+    async def off(self, slug: str | None, port: int | None) -> int:
+        return await self._forwards.off(slug, port)
+
+    async def check(self, slug: str, *, port: int | None, via: str | None) -> Document:
+        return asdict(await self._checker.check(slug, port=port, via=via))
 
     async def explain(self, slug: str) -> Document:
         return self._forwards.explain(slug).document()

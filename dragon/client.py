@@ -65,6 +65,7 @@ class Control:
         spread: bool = False,
         port: int | None = None,
         raw: bool = False,
+        strategy: str | None = None,
     ) -> Document:
         wish = {
             "slug": slug,
@@ -74,14 +75,21 @@ class Control:
             "spread": spread,
             "port": port,
             "raw": raw,
+            "strategy": strategy,
         }
         return self._object("POST", "/v1/forwards", wish, timeout=FORWARD_TIMEOUT)
 
     def forwards(self) -> list[Document]:
         return self._listing("GET", "/v1/forwards")
 
-    def off(self, slug: str | None = None) -> int:
-        return int(self._call("DELETE", _path("forwards", slug))["closed"])
+    def off(self, slug: str | None = None, *, port: int | None = None) -> int:
+        query = "" if port is None else f"?port={port}"
+        return int(self._call("DELETE", f"{_path('forwards', slug)}{query}")["closed"])
+
+    def check(self, slug: str, *, port: int | None = None, via: str | None = None) -> Document:
+        """Test what `slug` leads to now, opening nothing; see `dragon.api.Backend.check`."""
+        query = "&".join(f"{name}={value}" for name, value in (("port", port), ("via", via)) if value is not None)
+        return self._object("GET", f"{_path('check', slug)}?{query}")
 
     def explain(self, slug: str) -> Document:
         return self._object("GET", _path("explain", slug))

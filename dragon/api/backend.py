@@ -41,8 +41,11 @@ class Backend(Protocol):
         spread: bool,
         port: int | None,
         raw: bool,
+        strategy: str | None,
     ) -> Document:
         """Open (or find) a forward and return `{slug, provider, route, host, port, url, reused}`.
+
+        `strategy` None: the one of the settings.
 
         Raises `UnknownService`, `AmbiguousNode`, `NoProvider`, `PortInUse`.
         """
@@ -52,8 +55,16 @@ class Backend(Protocol):
         """Return the open forwards: the shape of `forward` and more (connections, since)."""
         ...
 
-    async def off(self, slug: str | None) -> int:
-        """Close the forwards of `slug`, or all; return how many there were."""
+    async def off(self, slug: str | None, port: int | None) -> int:
+        """Close the forwards of `slug`, or all; with `port` only the one there. Return how many there were."""
+        ...
+
+    async def check(self, slug: str, *, port: int | None, via: str | None) -> Document:
+        """Test what `slug` leads to now, opening nothing: `{slug, provider, route, host, port, url, ok, detail, rtt_ms}`.
+
+        A forward at `port` is preferred, then any open forward, then the service of this machine, private or not; with `via`
+        `local` only that. Raises `UnknownService`, and `NoProvider` when there is none of them.
+        """
         ...
 
     async def explain(self, slug: str) -> Document:

@@ -14,11 +14,16 @@ from registry_schema.texts import SLUG_PATTERN
 MAX_BODY = 64 * 1024
 """Bytes of a request: the largest honest one (a forward with 32 labels) has 5 kB."""
 
+MAX_DIGITS = 9
+"""Digits of a number in a query: what is out of range is told as such, what is absurd is never converted."""
+
 MAX_FIXES = 64
 """Findings that one request may ask to fix; the doctor knows about twenty."""
 
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN)]
 Word = Annotated[str, Field(min_length=1, max_length=128)]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 SLUG_HINT = "a slug is 1 to 32 of a-z, 0-9 and '-', such as ollama: `dragon services` lists them"
 
@@ -37,8 +42,20 @@ class ForwardRequest(_Request):
     where: Annotated[dict[Word, Word], Field(max_length=limits.MAX_LABELS)] = Field(default_factory=dict)
     via: Literal["local", "ssh6", "ssh4", "p2p"] | None = None
     spread: bool = False
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Port | None = None
     raw: bool = False
+    strategy: Literal["p2c", "rotate", "random", "first"] | None = None
+
+
+class OffRequest(_Request):
+    slug: Slug | None = None
+    port: Port | None = None
+
+
+class CheckRequest(_Request):
+    slug: Slug
+    port: Port | None = None
+    via: Literal["local"] | None = None
 
 
 class DoctorRequest(_Request):
@@ -67,6 +84,15 @@ def read_body(kind: type[Request], body: bytes) -> Request:
     except (ValueError, RecursionError):
         raise UsageError("the request is not JSON", "send one JSON object") from None
     return read(kind, fields)
+
+
+def number(text: str | None) -> int | None:
+    """Return the number of a query value such as `?port=11434`, None where there is none. Raises `UsageError`."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS:
+        return int(text)
+    raise UsageError("a number in the query has digits only", "for example ?port=11434")
 
 
 def flag(text: str | None) -> bool:

@@ -9,7 +9,17 @@ from aiohttp import web
 from dragon import __version__
 from dragon.api.answers import answer
 from dragon.api.backend import Backend
-from dragon.api.requests import DoctorRequest, ForwardRequest, SlugRequest, flag, read, read_body
+from dragon.api.requests import (
+    CheckRequest,
+    DoctorRequest,
+    ForwardRequest,
+    OffRequest,
+    SlugRequest,
+    flag,
+    number,
+    read,
+    read_body,
+)
 from dragon.api.watch import Watches
 
 API_VERSION = 1
@@ -33,6 +43,7 @@ class Routes:
             web.post("/v1/forwards", self.forward),
             web.delete("/v1/forwards", self.off),
             web.delete("/v1/forwards/{slug}", self.off),
+            web.get("/v1/check/{slug}", self.check),
             web.get("/v1/explain/{slug}", self.explain),
             web.get("/v1/env/{slug}", self.env),
             web.get("/v1/doctor", self.doctor),
@@ -71,11 +82,18 @@ class Routes:
                 spread=wish.spread,
                 port=wish.port,
                 raw=wish.raw,
+                strategy=wish.strategy,
             )
         )
 
     async def off(self, request: web.Request) -> web.StreamResponse:
-        return answer({"closed": await self._backend.off(_slug(request) if "slug" in request.match_info else None)})
+        wish = read(OffRequest, {"slug": request.match_info.get("slug"), "port": number(request.query.get("port"))})
+        return answer({"closed": await self._backend.off(wish.slug, wish.port)})
+
+    async def check(self, request: web.Request) -> web.StreamResponse:
+        query = {"port": number(request.query.get("port")), "via": request.query.get("via")}
+        wish = read(CheckRequest, {"slug": request.match_info["slug"], **query})
+        return answer(await self._backend.check(wish.slug, port=wish.port, via=wish.via))
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
         return answer(await self._backend.explain(_slug(request)))

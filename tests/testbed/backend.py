@@ -116,8 +116,9 @@ class PlainBackend:
         spread: bool,
         port: int | None,
         raw: bool,
+        strategy: str | None = None,
     ) -> Document:
-        self._step("forward", slug, target, dict(where), via, spread, port, raw)
+        self._step("forward", slug, target, dict(where), via, spread, port, raw, *([strategy] if strategy else []))
         if slug != "ollama":
             raise NoProvider(f"nobody offers {slug}", "see who offers what: dragon services")
         reused = bool(self.open)
@@ -131,11 +132,18 @@ class PlainBackend:
         self._step("forwards")
         return self.open
 
-    async def off(self, slug: str | None) -> int:
-        self._step("off", slug)
-        closing = [one for one in self.open if slug in (None, one["slug"])]
+    async def off(self, slug: str | None, port: int | None = None) -> int:
+        self._step("off", slug, *([port] if port else []))
+        closing = [one for one in self.open if slug in (None, one["slug"]) and port in (None, one["port"])]
         self.open = [one for one in self.open if one not in closing]
         return len(closing)
+
+    async def check(self, slug: str, *, port: int | None, via: str | None) -> Document:
+        self._step("check", slug, port, via)
+        standing = [one for one in self.open if one["slug"] == slug and via is None]
+        if not standing:
+            raise NoProvider(f"no connection to {slug}", f"open one: dragon forward {slug}")
+        return {**standing[0], "ok": True, "detail": "GET /api/tags → 200", "rtt_ms": 1.5}
 
     async def explain(self, slug: str) -> Document:
         self._step("explain", slug)
