@@ -1,6 +1,7 @@
 """The first exchanges of a node that knows nobody yet, or was deaf for a while: at least two peers, as soon as they appear.
 
-Two, because one may hold back or replay (THREATS 2). They are asked side by side, so that one that hangs costs no time.
+Two, because one may hold back or replay (THREATS 2). The second is asked for what the first did not bring; but when that one
+takes long, it is asked at once, so that a partner that hangs costs little time.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ log = logging.getLogger(__name__)
 WANTED = 2
 """Peers that must have answered."""
 
-LOOK_FIRST, LOOK_ALONE, LOOK_MOST = 0.1, 0.3, 5.0
+LOOK_FIRST, LOOK_ALONE, LOOK_MOST = 0.1, 0.2, 5.0
 """Seconds between looks for peers: at first; while nobody has answered (a newcomer is complete within a second of being
 connected, whenever that is; one look costs half a millisecond); and while one has and a second one may not exist."""
 
 SLOWER = 1.3
 """Factor from one look to the next."""
+
+HEDGE = 0.5
+"""Seconds that a first peer may take before a second one is asked beside it: most swarms are complete by then."""
 
 AGAIN_AFTER = 10.0
 """Seconds until a peer that did not answer is asked once more."""
@@ -50,6 +54,7 @@ class Greeting:
         self._answered: set[str] = set()
         self._failed: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._asked_at = 0.0
         self.counters: Counter[str] = Counter()
 
     @property
@@ -78,22 +83,23 @@ class Greeting:
     async def _greet(self) -> None:
         pause = LOOK_FIRST
         while not self.complete and not self._begin.is_set():
-            await self._ask_more()
             self._changed.clear()
-            if self._running and await woken(self._changed, self._clock, pause):
+            await self._ask_more()
+            await woken(self._changed if self._running else self._begin, self._clock, pause)
+            if self._running or self._changed.is_set():
                 continue
-            if not self._running:
-                await woken(self._begin, self._clock, pause)
             pause = min(pause * SLOWER, LOOK_MOST if self._answered else LOOK_ALONE)
 
     async def _ask_more(self) -> None:
-        """Ask as many further peers as are still wanted."""
+        """Ask a further peer when none is being asked, or when that takes long."""
+        now = self._clock.monotonic()
+        if self._running and (len(self._running) >= WANTED or now - self._asked_at < HEDGE):
+            return
         try:
             peers = await self._peers()
         except DragonError as error:
             log.debug("no peers to greet: %s", error)
             return
-        now = self._clock.monotonic()
         fresh = [
             peer
             for peer in peers
@@ -101,10 +107,10 @@ class Greeting:
             and peer not in self._running
             and self._failed.get(peer, float("-inf")) + AGAIN_AFTER <= now
         ]
-        self._rng.shuffle(fresh)
-        for peer in fresh[: max(WANTED - len(self._answered) - len(self._running), 0)]:
-            first = not self._answered and not self._running
-            self._running[peer] = asyncio.get_running_loop().create_task(self._ask(peer, first))
+        if fresh:
+            peer, self._asked_at = self._rng.choice(fresh), now
+            task = self._ask(peer, first=not self._answered and not self._running)
+            self._running[peer] = asyncio.get_running_loop().create_task(task)
 
     async def _ask(self, peer: str, first: bool) -> None:
         try:
