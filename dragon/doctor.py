@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dragon.clock import Clock
     from dragon.connect import Serving
     from dragon.kubo.engine import Engine
-    from dragon.probe import Prober
+    from dragon.probe import Catalogue, Prober
     from dragon.registry.service import Registry
     from dragon.registry.view import View
     from dragon.store import Store
@@ -115,9 +115,11 @@ class Doctor:
         view: View,
         registry: Registry,
         store: Store,
+        catalogue: Callable[[], Catalogue],
         clock: Clock,
     ) -> None:
         self._home = home
+        self._catalogue = catalogue
         self._engine = engine
         self._prober = prober
         self._serving = serving
@@ -166,7 +168,14 @@ class Doctor:
             Finding(f"offer {slug}", False, why, essential=False) for slug, why in sorted(self._serving.problems().items())
         ]
         offered = ", ".join(offer.slug for offer in self._serving.offers()) or "nothing runs here that the catalogue knows"
-        return [Finding("offers", True, offered), *problems]
+        found = [Finding("offers", True, offered), *problems]
+        refused = self._prober.latest.refused
+        told = {
+            slug: why
+            for slug, why in refused.items()
+            if slug not in self._catalogue() or not self._catalogue().get(slug).private
+        }
+        return [*found, *(Finding(f"not offered: {slug}", True, why, essential=False) for slug, why in sorted(told.items()))]
 
     async def _swarm(self) -> list[Finding]:
         at = self._clock.monotonic()

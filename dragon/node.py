@@ -10,8 +10,9 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from dragon import __version__
 from dragon.api import serve_api
@@ -24,6 +25,7 @@ from dragon.doctor import Doctor
 from dragon.home import Home
 from dragon.kubo import Tunnels
 from dragon.kubo.engine import Engine, is_managed, open_kubo
+from dragon.kubo.progress import shown
 from dragon.probe import Prober, Survey, catalogue_of
 from dragon.registry.policy import Policy
 from dragon.registry.publisher import Description
@@ -58,25 +60,24 @@ async def running(settings: Settings, home: Home, clock: Clock | None = None) ->
     clock, rng = clock or SystemClock(), random.Random()  # noqa: S311 - spreads load; nothing secret depends on it
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(home, clock=clock))
-        engine = await stack.enter_async_context(open_kubo(settings, home, clock=clock))
+        with shown() as progress:  # a first start may download or build Kubo
+            engine = await stack.enter_async_context(open_kubo(settings, home, clock=clock, progress=progress))
         node = Node(settings, home, engine, store, clock, rng)
         stack.push_async_callback(node.tunnels.close)
         stack.push_async_callback(node.serving.close)
         stack.push_async_callback(node.forwards.close)
-        tasks = await stack.enter_async_context(_tasks())
-        for work in (node.tunnels.run, node.registry.run, node.forwards.run, node.probe):
-            tasks.create_task(work())
+        await stack.enter_async_context(_doing(node.tunnels.run, node.registry.run, node.forwards.run, node.probe))
         await stack.enter_async_context(serve_api(node.backend, home, settings.api))
         yield node
 
 
 @asynccontextmanager
-async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose tasks end with the block; the first failure of one ends the block."""
-    async with asyncio.TaskGroup() as tasks:
-        before = asyncio.all_tasks()
-        yield tasks
-        for task in asyncio.all_tasks() - before - {asyncio.current_task()}:
+async def _doing(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Do all `works` while the block runs; the first that fails ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work()) for work in works]
+        yield
+        for task in tasks:
             task.cancel()
 
 
@@ -106,7 +107,7 @@ class Node:
         self.prober = Prober(self._catalogue, clock=clock, excluded_ports=self._own_ports, own_pids=self._own_pids)
         doctor = Doctor(
             home, engine=engine, prober=self.prober, serving=self.serving, view=self.view, registry=self.registry, store=store,
-            clock=clock,
+            catalogue=lambda: self._catalogue, clock=clock,
         )  # fmt: skip
         self.backend = NodeBackend(
             node_id=self.node_id, settings=settings, engine=engine, view=self.view, registry=self.registry,

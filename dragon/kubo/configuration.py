@@ -29,8 +29,13 @@ class Ports:
 
 
 def ports_of(config: Mapping[str, Any]) -> Ports | None:
-    """Return the ports that a config of ours already names, None for a fresh one."""
+    """Return the ports that a config of ours already names, None for a fresh one.
+
+    A fresh one names Kubo's well-known ports: those are left to a Kubo that people start themselves, now or later.
+    """
     addresses = config.get("Addresses", {})
+    if addresses.get("Gateway") != []:  # every config of ours closes it
+        return None
     swarm = addresses.get("Swarm") or [""]
     api, tcp = tcp_port(str(addresses.get("API", ""))), tcp_port(str(swarm[0]))
     return Ports(api, tcp) if api and tcp else None

@@ -109,7 +109,15 @@ def test_a_kubo_without_the_features_names_the_commands_and_doctor_fixes_them(
     node = make_node("unfit", config=f'[kubo]\napi = "{daemon.api}"\n')
     refused(node, 1, "Libp2pStreamMounting", "ipfs config")
     told = node.run("doctor", "--json")
+    assert told.returncode == 1
     assert any("Libp2pStreamMounting" in finding["fix"] for finding in json.loads(told.stdout))
+    assert node.run("doctor", "--fix").returncode == 2  # nobody is there to be asked
+    node.run("doctor", "--fix", "--yes")
+    daemon.stop()
+    daemon.start()
+    assert all(finding["ok"] for finding in json.loads(node.run("doctor", "--json").stdout) if finding["essential"])
+    node.start()
+    assert node.json("status")["kubo"]["managed"] is False
 
 
 def test_a_torn_store_is_set_aside_and_said(make_node: NodeFactory) -> None:

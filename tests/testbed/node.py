@@ -50,16 +50,19 @@ class DragonNode:
 
     def start(self, *flags: str) -> DragonNode:
         """Start and wait for `ready`."""
-        before = self.log.count("ready")
+        before = self._announced()
         process = self.spawn(*flags)
 
         def ready() -> bool:
             if process.poll() is not None:
                 raise AssertionError(f"dragon serve ended with {process.returncode}:\n{self.log}")
-            return self.log.count("ready") > before
+            return self._announced() > before
 
         wait_for(ready, START_BOUND, lambda: f"the node did not get ready:\n{self.log}")
         return self
+
+    def _announced(self) -> int:
+        return sum(line.startswith("ready: ") for line in self.log.splitlines())
 
     def run(self, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run `dragon WORDS…` against this node."""

@@ -82,6 +82,8 @@ def test_networks() -> None:
     assert network_of(isolated=False, closed=True) == "closed"
     assert network_of(isolated=False, closed=False) == "public"
     assert ports_of({}) is None
+    fresh = {"API": "/ip4/127.0.0.1/tcp/5001", "Gateway": "/ip4/127.0.0.1/tcp/8080", "Swarm": ["/ip4/0.0.0.0/tcp/4001"]}
+    assert ports_of({"Addresses": fresh}) is None  # Kubo's well-known ports are left to people's own daemons
     assert ports_of({"Addresses": {"API": [], "Swarm": []}}) is None
 
 
