@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup kubo system demo test test-unit lint bench lock clean
+PREFIX ?= $(HOME)/.local
+
+.PHONY: help setup install kubo system demo test test-unit lint bench lock clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -16,6 +18,11 @@ $(STAMP): requirements.lock requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+install: kubo    ## `dragon` as a command for this user, in $(PREFIX)/bin
+	@mkdir -p $(PREFIX)/bin && ln -sf $(CURDIR)/$(BIN)/dragon $(PREFIX)/bin/dragon
+	@echo "$(PREFIX)/bin/dragon is ready"
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "$(PREFIX)/bin is not on your PATH yet: export PATH=$(PREFIX)/bin:\$$PATH" ;; esac
 
 kubo: $(STAMP)   ## the Kubo binary: found, downloaded and verified, or built (cached outside this folder)
 	@$(BIN)/python -m dragon.kubo.binary
