@@ -11,6 +11,7 @@ DragonError
 │   ├── HomeError             1   DRAGON_HOME unwritable, full, or held by another node
 │   ├── StoreError            1   the durable store cannot be used
 │   ├── PortInUse             1   somebody else listens on the port that was asked for
+│   ├── SshRefused            1   an SSH host is not who we think, or does not let us in: for the operator to set right
 │   └── KuboError             1   the engine
 │       ├── KuboMissing           no usable binary, and none could be had
 │       ├── KuboUnreachable       the API does not answer (or not in time)
@@ -48,6 +49,7 @@ __all__ = [
     "Rejection",
     "RemoteError",
     "ServiceFailed",
+    "SshRefused",
     "StoreError",
     "UnknownService",
     "UsageError",
@@ -87,6 +89,10 @@ class StoreError(LocalError):
 
 
 class PortInUse(LocalError):
+    pass
+
+
+class SshRefused(LocalError):
     pass
 
 

@@ -283,7 +283,7 @@ class Forward:
         self.used_at = self._clock.monotonic()
         found = conversation.found
         found.reach.in_flight -= 1
-        found.route.hung_up(found.node_id, found.slug)
+        found.route.hung_up(found.node_id, found.slug, conversation.far)
 
     # -- providers ----------------------------------------------------------------------------------------------------
 

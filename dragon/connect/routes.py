@@ -1,7 +1,7 @@
 """Routes: ways from here to a provider's service, each as something that can be dialled.
 
 A route gives connected sockets; what is said over them is not its business. `local` is a service of this machine, `p2p` a Kubo
-leg. SSH routes are further implementations of `Route`; a cascade names only what is set up.
+leg; the SSH routes are in `ssh`. A cascade names only what is set up.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ CASCADES: Mapping[str, tuple[RouteName, ...]] = {
 """The presets of DESIGN §6, in the order in which routes are tried."""
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A machine that a route leads to by itself; `id` stands where a node id does (`ssh6:user@host`)."""
+
+    id: str
+    name: str
+
+
 class Route(Protocol):
     """One way. `half_close`: whether an end-of-file in one direction leaves the other open."""
 
@@ -40,6 +48,10 @@ class Route(Protocol):
 
     @property
     def half_close(self) -> bool: ...
+
+    def destinations(self, slug: str) -> tuple[Destination, ...] | None:
+        """Return where it leads for `slug` by itself; None: to the nodes of the view."""
+        ...
 
     async def open(self, node_id: str, slug: str) -> int:
         """Return a port on 127.0.0.1 that leads to the service, made if there is none yet. Raises `PeerUnreachable`."""
@@ -52,7 +64,7 @@ class Route(Protocol):
         """
         ...
 
-    def hung_up(self, node_id: str, slug: str) -> None: ...
+    def hung_up(self, node_id: str, slug: str, connection: socket.socket) -> None: ...
 
     async def drop(self, node_id: str) -> None:
         """Close what leads to a node that is gone."""
@@ -98,6 +110,9 @@ class LocalRoute:
                 return each.port
         return None
 
+    def destinations(self, slug: str) -> None:
+        return None
+
     async def open(self, node_id: str, slug: str) -> int:
         port = self.port(slug)
         if port is None:
@@ -110,7 +125,7 @@ class LocalRoute:
         except OSError as error:
             raise PeerUnreachable(f"{slug} here: {error.strerror or error}") from error
 
-    def hung_up(self, node_id: str, slug: str) -> None:
+    def hung_up(self, node_id: str, slug: str, connection: socket.socket) -> None:
         """Nothing is held for it."""
 
     async def drop(self, node_id: str) -> None:
@@ -148,6 +163,9 @@ class P2PRoute:
     def legs(self) -> int:
         return len(self._legs)
 
+    def destinations(self, slug: str) -> None:
+        return None
+
     async def open(self, node_id: str, slug: str) -> int:
         return (await self._leg(node_id, slug)).port
 
@@ -164,7 +182,7 @@ class P2PRoute:
         held.users += 1
         return connection
 
-    def hung_up(self, node_id: str, slug: str) -> None:
+    def hung_up(self, node_id: str, slug: str, connection: socket.socket) -> None:
         held = self._legs.get((node_id, slug))
         if held is not None:
             held.users = max(held.users - 1, 0)  # a leg that was dropped and opened again starts from none
