@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dragon.clock import Clock
-from dragon.errors import DragonError, ProtocolError
+from dragon.errors import DragonError, LocalError, ProtocolError
 from dragon.registry.budget import Budget
 from dragon.registry.channel import Channel
-from dragon.registry.framing import Answer, Ask, Batch, End, Refusal, batches
+from dragon.registry.framing import Answer, Ask, Batch, End, Refusal, batches, frame
 from dragon.registry.intake import Intake
 from dragon.registry.view import View
 from registry_schema import codec, is_node_id
@@ -165,11 +165,22 @@ class Answering:
                 case "push":
                     await self._take(caller, channel)
                 case question if question in self._handlers:
-                    await channel.send(Answer(await self._handlers[question](caller, ask.body)))
+                    await self._ask_handler(question, caller, ask.body, channel)
                 case _:
                     await channel.send(Refusal("unknown"))
         finally:
             self._bytes.spend(caller, channel.received + channel.sent - before, self._clock.monotonic())
+
+    async def _ask_handler(self, question: str, caller: str, body: codec.Value, channel: Channel) -> None:
+        try:
+            answer = Answer(await self._handlers[question](caller, body))
+            frame(answer)
+        except (LocalError, ValueError, TypeError) as error:  # ours: away just now, or an answer that no frame holds
+            self.counters["unanswerable"] += 1
+            log.warning("the question %s of %s is not answered: %s", question, caller, error)
+            await channel.send(Refusal("busy"))
+            return
+        await channel.send(answer)
 
     async def _send_buckets(self, channel: Channel, numbers: Iterable[int]) -> None:
         """Send bucket after bucket, each as it is when its turn comes: the view changes while others work."""

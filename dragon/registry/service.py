@@ -15,6 +15,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from dragon.registry.bootstrap import Bootstrap
 from dragon.registry.echo import Echo
 from dragon.registry.exchange import Exchange, Outcome
 from dragon.registry.gossip import Gossip, topic_of
-from dragon.registry.greeting import Greeting
+from dragon.registry.greeting import WANTED, Greeting
 from dragon.registry.intake import PAUSE_EVERY, Intake
 from dragon.registry.ipns import Ipns
 from dragon.registry.publisher import Description, Publication, Publisher
@@ -49,6 +50,9 @@ TICK = 0.5
 
 ACQUAINT_EVERY = 15.0
 """Seconds between looks at who is directly connected: such nodes are known, and cannot be pushed out of the view."""
+
+REFRESH_BOUND = 5.0
+"""Seconds that somebody waits for `refresh`; what comes later comes all the same."""
 
 FAREWELL_BOUND = 2.0
 """Seconds for the last word: a stop does not wait for a daemon that hangs."""
@@ -115,9 +119,17 @@ class Registry:
         await self._ready.wait()
 
     async def refresh(self) -> None:
-        """Ask two peers now for everything, and say ourselves anew who we are."""
-        self._greeting.begin()
+        """Ask two peers now for everything, and say anew who we are; returns when they have answered, or could not in time.
+
+        Raises what Kubo raises when it is away.
+        """
         self._publisher.announce()
+        peers = await self._topic_peers()
+        asked = self._rng.sample(peers, min(WANTED, len(peers)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_BOUND):
+                pulls = (self._exchange_with(peer, self.exchange.pull) for peer in asked)
+                await asyncio.gather(*pulls, return_exceptions=True)
 
     async def leave(self) -> None:
         """Say good-bye: the last publication. Whoever does not hear it sees our lease end; nothing is raised for that."""
@@ -198,7 +210,11 @@ class Registry:
                 await self._clock.sleep(backoff.wait())
 
     async def _publish(self, identity: Identity) -> None:
-        if await self._store.last_sequence() is None:
+        try:
+            is_new = await self._store.last_sequence() is None
+        except StoreError:
+            is_new = True  # what we said last is known to others only; the publisher waits for the disk and says so
+        if is_new:
             self._publisher.continue_above(await self._last_word())
         await self._publisher.run(identity.public_key)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dragon.errors import PeerUnreachable, ProtocolError
+from dragon.errors import PeerUnreachable, ProtocolError, StoreError
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.kubo.tunnels import Tunnels
 from dragon.registry import framing
@@ -394,15 +394,30 @@ async def test_a_large_view_does_not_hold_up_the_loop(tmp_path: Path) -> None:
         assert max(jumps) <= 16
 
 
-async def test_a_handler_of_another_room_that_refuses_or_fails(pair: tuple[Partner, Partner]) -> None:
+async def test_a_handler_of_another_room_that_cannot_answer_is_a_refusal(pair: tuple[Partner, Partner]) -> None:
     one, other = pair
 
-    async def busy(caller: str, asked: codec.Value) -> codec.Value:
-        raise PeerUnreachable("its relay is away")
+    async def away(caller: str, asked: codec.Value) -> codec.Value:
+        raise StoreError("the relay is away")
 
-    one.exchange.answer("authors", busy)
+    async def large(caller: str, asked: codec.Value) -> codec.Value:
+        return bytes(framing.MAX_FRAME)
+
+    async def wrong(caller: str, asked: codec.Value) -> codec.Value:
+        return 1.5  # type: ignore[return-value]
+
+    async def blames(caller: str, asked: codec.Value) -> codec.Value:
+        raise ProtocolError("this question has no body")
+
+    for name, handler in {"away": away, "large": large, "wrong": wrong}.items():
+        one.exchange.answer(name, handler)
+        with pytest.raises(PeerUnreachable, match="busy"):
+            await other.exchange.ask(one.id, name)
+    assert one.exchange.served["unanswerable"] == 3
+    one.exchange.answer("blames", blames)
     with pytest.raises(PeerUnreachable):
-        await other.exchange.ask(one.id, "authors")
+        await other.exchange.ask(one.id, "blames")
+    assert one.exchange.served["protocol-errors"] == 2, "asked once more, as whatever is cut short"
     assert (await other.exchange.ask(one.id, "sequence")) == {"sequence": 0}
 
 
