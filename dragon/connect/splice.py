@@ -29,6 +29,16 @@ POOLED_PIPES = 16
 """Pipes kept for the next use. Only directions with bytes in flight need one; 16 MiB is what a user's quota of 64 MiB leaves
 comfortably to other programs."""
 
+BULK_AFTER = 4 << 20
+"""Bytes in one run after which a direction counts as bulk: web pages and answers of models stay below it."""
+
+BULK_GATHER = 256 << 10
+"""Bytes that gather in the kernel before a bulk direction is woken (SO_RCVLOWAT). Kubo writes 32 KiB at a time: a wake-up for
+each costs more than the bytes do."""
+
+BULK_TICK = 0.002
+"""Seconds without progress after which bulk is over, so that a last bit smaller than `BULK_GATHER` is not left waiting."""
+
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -74,13 +84,33 @@ PIPES = Pipes()
 class _Direction:
     """One direction of a relay: source → pipe → destination."""
 
-    __slots__ = ("_blocked", "_from", "_loop", "_pending", "_pipe", "_relay", "_to", "finished", "moved")
+    __slots__ = (
+        "_blocked",
+        "_from",
+        "_loop",
+        "_pending",
+        "_pipe",
+        "_relay",
+        "_run_began",
+        "_seen",
+        "_socket",
+        "_ticking",
+        "_to",
+        "_woken",
+        "finished",
+        "moved",
+    )
 
-    def __init__(self, relay: SplicedRelay, source: int, destination: int) -> None:
+    def __init__(self, relay: SplicedRelay, source: socket.socket, destination: socket.socket) -> None:
         self._relay = relay
         self._loop = relay.loop
-        self._from = source
-        self._to = destination
+        self._socket = source
+        self._from = source.fileno()
+        self._to = destination.fileno()
+        self._run_began = 0
+        self._woken = 0.0
+        self._seen = 0
+        self._ticking: asyncio.TimerHandle | None = None
         self._pipe: tuple[int, int] | None = None
         self._pending = 0
         self._blocked = False
@@ -110,7 +140,29 @@ class _Direction:
             self._finish()
             return
         self._pending = count
+        if self._ticking is None:
+            self._notice_bulk()
         self._flush()
+
+    def _notice_bulk(self) -> None:
+        """Let bytes gather before the next wake-up when they have been coming without a pause."""
+        now = self._loop.time()
+        if now - self._woken > BULK_TICK:
+            self._run_began = self.moved
+        self._woken = now
+        if self.moved - self._run_began > BULK_AFTER:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, BULK_GATHER)
+            self._seen = self.moved
+            self._ticking = self._loop.call_later(BULK_TICK, self._tick)
+
+    def _tick(self) -> None:
+        if self.moved != self._seen:
+            self._seen = self.moved
+            self._ticking = self._loop.call_later(BULK_TICK, self._tick)
+            return
+        self._ticking = None
+        self._run_began = self.moved
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)  # what has gathered wakes us now
 
     def _flush(self) -> None:
         pipe = self._pipe
@@ -145,12 +197,14 @@ class _Direction:
 
     def _finish(self) -> None:
         """The source said end-of-file and everything before it is delivered."""
+        self._stop_ticking()
         self._loop.remove_reader(self._from)
         self.finished = True
         self._relay.finished_one()
 
     def stop(self) -> None:
         """Leave the loop and give everything back; bytes still in the pipe are lost."""
+        self._stop_ticking()
         if self._blocked:
             self._loop.remove_writer(self._to)
             self._blocked = False
@@ -158,6 +212,11 @@ class _Direction:
             self._loop.remove_reader(self._from)
         self._release()
         self.finished = True
+
+    def _stop_ticking(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
 
 
 class SplicedRelay:
@@ -183,8 +242,8 @@ class SplicedRelay:
         self._half_close = half_close
         self._linger = linger
         self._timer: asyncio.TimerHandle | None = None
-        self._forth = _Direction(self, near.fileno(), far.fileno())
-        self._back = _Direction(self, far.fileno(), near.fileno())
+        self._forth = _Direction(self, near, far)
+        self._back = _Direction(self, far, near)
 
     @property
     def sent(self) -> int:

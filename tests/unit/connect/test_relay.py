@@ -77,6 +77,22 @@ async def test_bulk_in_both_directions_at_once_under_back_pressure(join: Callabl
     assert (joined.relay.sent, joined.relay.received) == (len(there), len(back))
 
 
+async def test_a_few_bytes_right_after_bulk_do_not_wait_for_more(join: Callable[..., Joined]) -> None:
+    """Bulk is woken for a quarter of a megabyte at a time; what is smaller must come through all the same."""
+    joined = join()
+    for _ in range(3):
+        bulk = bytes(9 * MEGABYTE)
+        sender = asyncio.create_task(send(joined.service, bulk + b"tail"))
+        assert len(await receive(joined.client, len(bulk))) == len(bulk)
+        assert await receive(joined.client, 4) == b"tail"
+        await sender
+        await send(joined.service, b"and one more")
+        assert await receive(joined.client, 12) == b"and one more"
+    sender = asyncio.create_task(send(joined.service, bytes(9 * MEGABYTE) + b"last"))
+    sender.add_done_callback(lambda _: joined.service.close())
+    assert (await receive_all(joined.client))[-4:] == b"last"
+
+
 async def test_an_end_is_passed_on_after_all_that_came_before_it(join: Callable[..., Joined]) -> None:
     joined = join()
     data = os.urandom(3 * MEGABYTE)
