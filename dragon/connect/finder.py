@@ -19,9 +19,10 @@ from dragon.connect import lookup
 from dragon.connect.breaker import CLOSED
 from dragon.connect.choice import Candidate, Decision, Strategy, choose
 from dragon.connect.reach import Reach, Reaches
-from dragon.connect.routes import LocalRoute, Route, RouteName, cascade
+from dragon.connect.routes import Destination, LocalRoute, Route, RouteName
 from dragon.connect.trial import Trial
-from dragon.errors import DragonError, NoProvider, PeerUnreachable, UnknownService
+from dragon.connect.ways import Way, ways
+from dragon.errors import DragonError, NoProvider, PeerUnreachable, SshRefused, UnknownService
 from dragon.probe import CatalogueEntry
 from registry_schema.labels import labels_match
 
@@ -77,6 +78,11 @@ class Found:
     route: Route
     reach: Reach
     because: str
+
+    @property
+    def is_node(self) -> bool:
+        """Whether the view and Kubo know its provider: neither a host of a route's own nor this machine."""
+        return self.route.name == "p2p"
 
 
 class Finder:
@@ -152,7 +158,7 @@ class Finder:
     def pick(self, wish: Wish, like: Found, tried: Mapping[str, str]) -> Found | None:
         """Return who would serve one more connection of a forward that `like` serves too, without testing; None: nobody."""
         providers = self._some(like.slug, wish.where)
-        decision = self.decide(providers, like.route.name, wish, tried)
+        decision = self.decide(like.slug, providers, like.route, wish, tried)
         if decision.provider is None:
             return None
         return self._found(like.entry, like.route, decision.provider, decision.because)
@@ -176,24 +182,51 @@ class Finder:
             breaker=reach.breaker if reach else CLOSED,
         )
 
-    def decide(self, providers: Sequence[Provider], route: str, wish: Wish, tried: Mapping[str, str]) -> Decision:
-        """Return who of `providers` is taken now over `route`."""
-        return self._decide(wish.strategy or self.strategy, providers, route, wish.where, tried)
+    def destination(self, place: Destination, slug: str, route: str) -> Candidate:
+        """Return a route's own host: it claims nothing, so all we know is what we measured."""
+        reach = self.reaches.of(place.id, slug, route)
+        return Candidate(
+            node_id=place.id, alias=place.name, slug=slug, health="unknown", trust="configured",
+            measured=reach.measured, in_flight=reach.in_flight, breaker=reach.breaker,
+        )  # fmt: skip
 
-    def preview(self, slug: str, route: str) -> Decision:
+    def decide(self, slug: str, providers: Sequence[Provider], route: Route, wish: Wish, tried: Mapping[str, str]) -> Decision:
+        """Return who is taken now over `route`: one of `providers`, or a host of the route's own."""
+        return self._decide(wish.strategy or self.strategy, slug, providers, route, wish.where, tried)
+
+    def preview(self, slug: str, route: Route) -> Decision:
         """Return who would be taken now, without disturbing whose turn it is."""
-        return self._decide(copy.deepcopy(self.strategy), self._some(slug, {}), route, {}, {})
+        return self._decide(copy.deepcopy(self.strategy), slug, self._some(slug, {}), route, {}, {})
 
     def _decide(
         self,
         strategy: Strategy,
+        slug: str,
         providers: Sequence[Provider],
-        route: str,
+        route: Route,
         where: Mapping[str, str],
         tried: Mapping[str, str],
     ) -> Decision:
-        candidates = [self.candidate(each, route) for each in providers if each.is_self == (route == "local")]
+        own = route.destinations(slug)
+        if own is not None:
+            candidates = [self.destination(each, slug, route.name) for each in own]
+            where = {}  # nobody has said which labels they have; the trial asks the service itself
+        else:
+            candidates = [self.candidate(each, route.name) for each in providers if each.is_self == (route.name == "local")]
         return choose(candidates, strategy, self._clock.monotonic(), where=where, tried=tried)
+
+    def ways(self, slugs: Sequence[str], offered: Mapping[str, Sequence[Provider]], wish: Wish) -> list[Way]:
+        """Return the ways that a search for `wish` tries, in order. Raises `UsageError` for a route that cannot be meant."""
+        at = self._clock.monotonic()
+        return ways(
+            [(self._entry_of(slug, offered[slug]), offered[slug]) for slug in slugs],
+            self.routes,
+            self._settings.cascade,
+            service=wish.service,
+            via=wish.via,
+            any_node=isinstance(wish.target, lookup.Auto),
+            permits=lambda place, slug, route: self.reaches.of(place, slug, route).breaker.permits(at),
+        )
 
     def local(self, wish: Wish) -> tuple[str, int] | None:
         """Return slug and port of a service of this machine that fulfils `wish`, None when there is none."""
@@ -221,19 +254,26 @@ class Finder:
             slugs = (one.offer.slug,)
             offered = {one.offer.slug: [one]}
             everyone = [one]
-        if not any(labels_match(each.offer.labels, wish.where) for each in everyone):
-            raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
-        await self.look_at_peers()
-        for slug in slugs:
-            entry = self._entry_of(slug, offered[slug])
-            for route in cascade(self._settings.cascade, self.routes, entry.routes, wish.via):
-                if route.name != "local":
-                    found = await self._first_that_works(entry, route, offered[slug], wish, failed)
-                    if found is not None:
-                        return found
-        if not failed:
+        fitting = any(labels_match(each.offer.labels, wish.where) for each in everyone)
+        order = [way for way in self.ways(slugs, offered, wish) if fitting or way.own is not None]
+        if not order:
             raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
         names = {each.node_id: each.alias for each in everyone}
+        asked = False
+        for way in order:
+            said = failed
+            if way.own is None and not asked:
+                await self.look_at_peers()
+                asked = True
+            elif way.own is not None:  # one host under several slugs is several attempts
+                said = dict(tried or {})
+                names |= {each.id: way.route.name for each in way.own}
+            found = await self._first_that_works(way.entry, way.route, way.providers, wish, said)
+            if found is not None:
+                return found
+            failed |= said
+        if not failed:
+            raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
         reasons = "; ".join(f"{names.get(node, node)}: {why}" for node, why in list(failed.items())[: lookup.SHOWN])
         raise NoProvider(
             f"{len(failed)} offer {wish.service}, none can be used now"
@@ -274,10 +314,11 @@ class Finder:
         try:
             while True:
                 busy = {candidate.node_id: "being tried" for candidate, _ in running.values()}
-                decision = self.decide(providers, route.name, wish, {**failed, **busy})
+                decision = self.decide(entry.slug, providers, route, wish, {**failed, **busy})
                 taken = decision.provider
                 if taken is not None:
-                    trial = asyncio.create_task(self._try(entry, route, taken.node_id, wish.where))
+                    forced = wish.via is not None
+                    trial = asyncio.create_task(self._try(entry, route, taken.node_id, wish.where, forced=forced))
                     running[trial] = (taken, decision.because)
                 elif not running:
                     for each in decision.others:
@@ -310,19 +351,26 @@ class Finder:
             timer.cancel()
         return [trial for trial in running if trial.done()]
 
-    async def _try(self, entry: CatalogueEntry, route: Route, node_id: str, where: Mapping[str, str]) -> str | None:
-        """Open the way and test the service; None when it works, else why not."""
+    async def _try(
+        self, entry: CatalogueEntry, route: Route, node_id: str, where: Mapping[str, str], *, forced: bool = False
+    ) -> str | None:
+        """Open the way and test the service; None when it works, else why not. Raises `SshRefused` where `forced`."""
         reach = self.reaches.of(node_id, entry.slug, route.name)
         began = self._clock.monotonic()
         reach.attempt(began)
         try:
             port = await route.open(node_id, entry.slug)
-            answer = await self._trial.run(entry, port, where)
-            if answer.cut_short:  # once more: Kubo cuts one in thousands, and a gate refuses whom its node has not heard of yet
+            own = route.destinations(entry.slug) is not None
+            answer = await self._trial.run(entry, port, where, unclaimed=own)
+            if (
+                answer.cut_short and not own
+            ):  # once more: Kubo cuts one in thousands, and a gate refuses whom its node has not heard of yet
                 await self._introduce_to(node_id)
                 answer = await self._trial.run(entry, port, where)
-        except PeerUnreachable as error:
+        except (PeerUnreachable, SshRefused) as error:
             reach.fail(self._clock.monotonic(), str(error))
+            if forced and isinstance(error, SshRefused):
+                raise
             return str(error)
         except asyncio.CancelledError:
             reach.slow(self._clock.monotonic() - began, self._clock.monotonic())

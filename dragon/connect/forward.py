@@ -106,10 +106,12 @@ class Forward:
         return self.suspect is None and self.found.reach.breaker.state(self._clock.monotonic()) == "closed"
 
     def quiet_nodes(self) -> set[str]:
-        """Return the providers whose connections here have all said nothing since the last call: who may be dead."""
+        """Return the nodes whose connections here have all said nothing since the last call: who may be dead."""
         quiet: set[str] = set()
         lively: set[str] = set()
         for each in self._conversations:
+            if not each.found.is_node:
+                continue
             counts = (each.relay.sent, each.relay.received) if each.relay else (0, 0)
             (lively if each.relay is not None and counts[1] > each.counted[1] else quiet).add(each.found.node_id)
             each.counted = counts

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,10 @@ Lines = list[explain.Line]
 
 
 class Forwards:
-    """See DESIGN §6. `local_survey` tells what runs on this machine; `introduce` tells a node who we are (its gate asks)."""
+    """See DESIGN §6. `local_survey` tells what runs on this machine; `introduce` tells a node who we are (its gate asks).
+
+    `routes` are further ones, by SSH where a host is named.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Forwards:
         rng: random.Random,
         *,
         local_survey: Callable[[], Survey] = Survey,
+        routes: Mapping[RouteName, Route] | None = None,
         introduce: Introduce | None = None,
     ) -> None:
         self._node_id = node_id
@@ -67,6 +71,7 @@ class Forwards:
         self._routes: dict[RouteName, Route] = {
             "local": self._local,
             "p2p": P2PRoute(tunnels, clock, dial_timeout=settings.dial_timeout),
+            **(routes or {}),
         }
         self._finder = Finder(
             node_id, view, kubo, catalogue, clock, settings,
@@ -128,10 +133,13 @@ class Forwards:
         lines: Lines = []
         chosen: str | None = None
         because = f"nobody offers {slug}"
-        for each in slugs:
-            decision = self._finder.preview(each, "p2p")
-            reaches = {reach.node_id: reach for reach in self._finder.reaches if (reach.slug, reach.route) == (each, "p2p")}
-            lines += explain.tell(decision, "p2p", reaches, sources, at)
+        offered = {each: self._finder.providers(each) for each in slugs}
+        for way in self._finder.ways(slugs, offered, Wish(slug.strip().lower())):
+            decision, route = self._finder.preview(way.entry.slug, way.route), way.route.name
+            reaches = {
+                each.node_id: each for each in self._finder.reaches if (each.slug, each.route) == (way.entry.slug, route)
+            }
+            lines += explain.tell(decision, route, reaches, sources, at)
             if chosen is None and (decision.provider or decision.others):
                 chosen, because = (decision.provider.node_id if decision.provider else None), decision.because
         here = self._finder.local(Wish(slug.strip().lower())) if "local" in cascade else None
@@ -179,7 +187,7 @@ class Forwards:
         for each in self._open:
             if isinstance(each.way, Forward):
                 silent |= each.way.quiet_nodes()
-                why = None if each.found.route.name == "local" else self._finder.standing(each.found.node_id, each.found.slug)
+                why = self._finder.standing(each.found.node_id, each.found.slug) if each.found.is_node else None
                 if why is not None:
                     each.way.doubt(each.found.node_id, why)
         self._vigil.look(silent - {self._node_id})

@@ -1,4 +1,4 @@
-"""The routes `ssh6` and `ssh4`: a host that somebody named, reached by SSH over IPv6 (port 22) or IPv4 (port 2122, as stations do).
+"""The routes `ssh6` and `ssh4`: a host that somebody named, by SSH over IPv6 (port 22) or IPv4 (port 2122, as stations do).
 
 They lead to that host, not to nodes of the view, so each brings its own candidate: `ssh6:user@host`. One login is shared by all
 services on a host, opened when first used and closed when idle.

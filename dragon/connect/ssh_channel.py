@@ -118,7 +118,7 @@ class Session(asyncssh.SSHTCPSession[bytes]):
 
 
 class SshChannel:
-    """Carries bytes between `far`, which it owns, and an open channel's `session`, until both ended; then `on_end` is called."""
+    """Carries bytes between `far`, which it owns, and an open channel's `session` until both ended; then calls `on_end`."""
 
     def __init__(self, far: socket.socket, session: Session, on_end: Callable[[SshChannel], None]) -> None:
         loop = asyncio.get_running_loop()

@@ -1,10 +1,10 @@
 """Which machine a service lies on, for the SSH routes: from the settings, else from a station's variables. Pure.
 
-    [ssh.<slug>] over [ssh]                                                  the file names a host: only the file counts
-    [ssh.<slug>] without host, <SLUG>_REMOTE_*, SWARM_REMOTE_*, REMOTE_*     else a station's variables, the earlier over the later
+    [ssh.<slug>] over [ssh]                                   where the file names a host: it alone counts
+    <SLUG>_REMOTE_* over SWARM_REMOTE_* over REMOTE_*         else the station's variables, which fill in for one another
 
-A host that the file names never gets its user or ports from the environment. Nothing is built in: without a host there is no SSH
-route.
+A host that the file names never gets its user or ports from the environment. Nothing is built in: without a host there is no
+SSH route.
 """
 
 from __future__ import annotations

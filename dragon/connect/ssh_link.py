@@ -166,8 +166,8 @@ async def log_in(address: Address, settings: SshSettings, own_file: Path) -> Ssh
         keys = ", ".join(map(str, settings.keys)) or "those of ~/.ssh"
         raise SshRefused(
             f"{address}: none of our keys lets us in",
-            f"tried: {keys}{' and the agent' if settings.agent else ''}; add the public key there (ssh-copy-id), or set ssh.user "
-            "and ssh.keys",
+            f"tried: {keys}{' and the agent' if settings.agent else ''}; add the public key there (ssh-copy-id), or set "
+            "ssh.user and ssh.keys",
         ) from error
     except (OSError, asyncssh.Error) as error:
         raise PeerUnreachable(f"{address}: {_reason(error)}") from error

@@ -1,4 +1,4 @@
-"""Whether an SSH host is who we think: its key against the known_hosts files (format: sshd(8)), and what is said when it is not.
+"""Whether an SSH host is who we think: its key against the known_hosts files (sshd(8)), and what is said when it is not.
 
 A key is believed when a file has it for this host. A host without any key is unknown: refused, or, when the operator asked for
 trust on first use, believed once and kept in the node's own file. A host with another key is refused in any case.

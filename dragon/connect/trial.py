@@ -46,14 +46,21 @@ class Trial:
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
 
-    async def run(self, entry: CatalogueEntry, port: int, where: Mapping[str, str]) -> Answer:
-        """Return what the test of `entry` says of the service behind `port`, in at most the configured time."""
+    async def run(self, entry: CatalogueEntry, port: int, where: Mapping[str, str], *, unclaimed: bool = False) -> Answer:
+        """Return what the test of `entry` says of the service behind `port`, in at most the configured time.
+
+        `unclaimed`: a host that a route leads to by itself. Opening the way has shown that something listens there, and nobody
+        has said which labels it has, so the service must show all that `where` wants.
+        """
         if entry.test is None and entry.scheme != "ssh":
+            if unclaimed:
+                missing = lacking({}, where)
+                return Answer(f"nobody can tell whether it has {missing}" if missing else None, unfit=missing is not None)
             return await self._proves_to_stand(port)
         result = await test_service(entry, "127.0.0.1", port, timeout=self._timeout, session=self._http())
         if not result.ok:
             return Answer(result.detail, result.rtt, cut_short=result.cut_short)
-        told = {key: wish for key, wish in where.items() if any(True for _ in values_of(result.labels, key))}
+        told = {key: wish for key, wish in where.items() if unclaimed or any(True for _ in values_of(result.labels, key))}
         missing = lacking(result.labels, told)
         if missing is not None:
             return Answer(f"its service says that it has no {missing}", result.rtt, unfit=True)
