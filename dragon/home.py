@@ -49,6 +49,11 @@ class Home:
         return self.root / "tunnels.json"
 
     @property
+    def known_hosts(self) -> Path:
+        """Keys of SSH hosts that were trusted on first use, where the operator asked for that."""
+        return self.root / "known_hosts"
+
+    @property
     def kubo_repo(self) -> Path:
         return self.root / "kubo"
 

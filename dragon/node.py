@@ -16,11 +16,14 @@ from typing import Any
 
 from dragon import __version__
 from dragon.api import serve_api
+from dragon.astroport.remote import remote_variables, zen_home
 from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock
 from dragon.config import Settings, reload_settings
 from dragon.connect import Forwards, KuboOwner, Serving
+from dragon.connect.routes import Route, RouteName
+from dragon.connect.ssh import ssh_routes
 from dragon.doctor import Doctor
 from dragon.home import Home
 from dragon.kubo import Tunnels
@@ -98,7 +101,7 @@ class Node:
         )  # fmt: skip
         self.forwards = Forwards(
             self.node_id, self.view, self.tunnels, engine.kubo, self._catalogue, clock, settings.connect, rng,
-            local_survey=lambda: self._survey,
+            local_survey=lambda: self._survey, routes=self._ssh_routes(),
         )  # fmt: skip
         self.registry = Registry(
             engine.kubo, self.tunnels, self.view, store, settings.registry, clock, self.describe,
@@ -151,6 +154,14 @@ class Node:
         self.serving.replace_catalogue(catalogue)
         self.prober.replace_catalogue(catalogue)
         return changed
+
+    def _ssh_routes(self) -> dict[RouteName, Route]:
+        """Return the routes to a host that the settings or the station's variables name; none elsewhere."""
+        return ssh_routes(
+            self._settings.ssh, remote_variables(os.environ, zen_home(os.environ)),
+            port_of=lambda slug: self._catalogue.get(slug).port if slug in self._catalogue else None,
+            own_file=self._home.known_hosts, clock=self._clock, dial_timeout=self._settings.connect.dial_timeout,
+        )  # fmt: skip
 
     def _is_member(self, node_id: str) -> bool:
         return self.view.is_member(node_id, self._clock.monotonic())
