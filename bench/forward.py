@@ -7,6 +7,7 @@ other end; and a relay on asyncio streams. Two Kubo daemons, the service, the cl
 from __future__ import annotations
 
 import json
+import operator
 import os
 import socket
 import statistics
@@ -27,10 +28,11 @@ from registry_schema import protocol_name
 from tests.testbed.kubo import KuboDaemon
 from tests.testbed.services import start_service
 
-ROUNDS = 5
-ECHOES = 1500
-BULK = 192 << 20
-"""Bytes per download: half a second, long enough that starting does not count."""
+ROUNDS = 9
+"""Turns of all ways; a ratio is the median over the turns, since only neighbours in time had the same machine."""
+ECHOES = 1000
+BULK = 128 << 20
+"""Bytes per download: a third of a second, long enough that starting does not count."""
 STREAMS = 8
 CALLS = 100
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -102,15 +104,17 @@ def _moving(ways: dict[str, int], node: Part, relay: Part) -> list[Row]:
     rate = {way: statistics.median(rates) / 1e6 for way, rates in down.items()}
     eight = {way: statistics.median(rates) / 1e6 for way, rates in many.items()}
     per_gb = {way: seconds / (BULK * ROUNDS) * 1e9 for way, seconds in used.items()}
-    added = {way: p50[way] - p50["bare"] for way in ways}
+    added = {way: 1000 * statistics.median(map(operator.sub, times, trips["bare"])) for way, times in trips.items()}
+    one = {way: statistics.median(map(operator.truediv, rates, down["bare"])) for way, rates in down.items()}
+    all8 = {way: statistics.median(map(operator.truediv, rates, many["bare"])) for way, rates in many.items()}
     return [
         Row("bare Kubo forward, one stream", rate["bare"], "MB/s"),
-        Row("through our port, one stream", rate["ours"], "MB/s", "bare", rate["ours"] / rate["bare"], ">= 0.85"),
-        Row("our port and the gate, one stream", rate["gate"], "MB/s", "bare", rate["gate"] / rate["bare"], ">= 0.62"),
-        Row("asyncio streams relay, one stream", rate["streams"], "MB/s", "bare", rate["streams"] / rate["bare"]),
+        Row("through our port, one stream", rate["ours"], "MB/s", "bare", one["ours"], ">= 0.85"),
+        Row("our port and the gate, one stream", rate["gate"], "MB/s", "bare", one["gate"], ">= 0.62"),
+        Row("asyncio streams relay, one stream", rate["streams"], "MB/s", "bare", one["streams"]),
         Row("bare Kubo forward, eight streams", eight["bare"], "MB/s"),
-        Row("through our port, eight streams", eight["ours"], "MB/s", "bare", eight["ours"] / eight["bare"], ">= 0.85"),
-        Row("our port and the gate, eight streams", eight["gate"], "MB/s", "bare", eight["gate"] / eight["bare"], ">= 0.62"),
+        Row("through our port, eight streams", eight["ours"], "MB/s", "bare", all8["ours"], ">= 0.85"),
+        Row("our port and the gate, eight streams", eight["gate"], "MB/s", "bare", all8["gate"], ">= 0.62"),
         Row("bare Kubo forward, round trip p50", p50["bare"], "ms"),
         Row("added by our port", added["ours"], "ms", "0.12 ms", added["ours"] / 0.12, "<= 1"),
         Row("added by our port and the gate", added["gate"], "ms", "0.25 ms", added["gate"] / 0.25, "<= 1"),
