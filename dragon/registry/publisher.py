@@ -202,28 +202,34 @@ class Publisher:
         at = self._clock.monotonic()
         self._beat.published(at, self._live(at))  # before describing: what changes from here on is the next publication
         try:
-            publication = await self._compose(leaving=leaving)
-            await self._send(publication)
+            sequence, envelope = await self._compose(leaving=leaving)
+            try:
+                await self._kubo.publish(self._topic, envelope)
+            finally:  # after sending, because others wait for it; and in any case, because it is what we say now
+                publication = self._hold(sequence, envelope)
+            self._sent(publication)
         except BaseException:
             self._beat.changed(at)
             raise
 
-    async def _compose(self, *, leaving: bool) -> Publication:
-        """Return the present state, signed, and held in the view as our own."""
+    async def _compose(self, *, leaving: bool) -> tuple[int, bytes]:
+        """Return a new sequence and the present state signed with it."""
         sequence = await self._storage.reserve_sequence(max(self._clock.now_ms(), self._floor + 1))
         description = self._describe()
         try:
-            envelope = await self._sealed(description, sequence, leaving=leaving)
+            return sequence, await self._sealed(description, sequence, leaving=leaving)
         except TooLarge as error:
             if not self.counters["labels-dropped"]:
                 log.warning("%s; the labels of the offers are left out until it fits", error)
             self.counters["labels-dropped"] += 1
             plain = tuple(offer.model_copy(update={"labels": {}}) for offer in description.offers)
-            envelope = await self._sealed(replace(description, offers=plain), sequence, leaving=leaving)
-        publication = Publication(envelope, sequence, parse(envelope).content_hash)
+            return sequence, await self._sealed(replace(description, offers=plain), sequence, leaving=leaving)
+
+    def _hold(self, sequence: int, envelope: bytes) -> Publication:
+        """Take our own word into the view."""
         at, wall = self._clock.monotonic(), max(self._clock.now_ms(), sequence)  # our own word is never from the future to us
         self._view.admit(envelope, carrier=self._node_id, source="self", heard_at=at, now_ms=wall)
-        return publication
+        return Publication(envelope, sequence, parse(envelope).content_hash)
 
     async def _sealed(self, description: Description, sequence: int, *, leaving: bool) -> bytes:
         digest = self._view.digest(self._clock.monotonic())
@@ -239,8 +245,7 @@ class Publisher:
     def _live(self, at: float) -> int:
         return len(self._view.members(at))
 
-    async def _send(self, publication: Publication) -> None:
-        await self._kubo.publish(self._topic, publication.envelope)
+    def _sent(self, publication: Publication) -> None:
         self._sent_while_naming = self._naming > 0
         self._repeat = False
         is_beat = self.last is not None and self.last.content_hash == publication.content_hash
