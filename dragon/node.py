@@ -152,6 +152,7 @@ class Node:
         self._settings = self._settings.model_copy(update={"catalogue": settings.catalogue})
         self._catalogue = catalogue
         self.serving.replace_catalogue(catalogue)
+        self.forwards.replace_catalogue(catalogue)
         self.prober.replace_catalogue(catalogue)
         return changed
 

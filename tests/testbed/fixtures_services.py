@@ -79,6 +79,14 @@ def systemd_user() -> Iterator[SystemdUser]:
         yield manager
 
 
+@pytest.fixture
+def ssh_host() -> Iterator[Callable[..., SshServer]]:
+    """`ssh_host(addresses=("::1", "127.0.0.1"), options=["AllowTcpForwarding no"])` → a real sshd of the test's own."""
+    _needs("a real sshd", "sshd", "ssh-keygen", root=True)
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(SshServer(**options))
+
+
 @pytest.fixture(scope="session")
 def sshd() -> Iterator[SshServer]:
     """A real sshd on loopback: `sshd.port`, `sshd.tunnel(remote_port)` → the local port of a real `ssh -L`."""

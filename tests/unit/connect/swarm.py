@@ -17,6 +17,7 @@ from pathlib import Path
 from dragon.clock import SystemClock
 from dragon.config import ConnectSettings, GateSettings
 from dragon.connect import Forwards, IsKubo, Serving
+from dragon.connect.routes import Route, RouteName
 from dragon.connect.finder import Introduce
 from dragon.kubo import Kubo
 from dragon.kubo.tunnels import Tunnels
@@ -133,7 +134,13 @@ async def provider(
 
 @asynccontextmanager
 async def consumer(
-    kubo: Kubo, folder: Path, *, settings: ConnectSettings | None = None, seed: int = 1, introduce: Introduce | None = None
+    kubo: Kubo,
+    folder: Path,
+    *,
+    settings: ConnectSettings | None = None,
+    seed: int = 1,
+    routes: Mapping[RouteName, Route] | None = None,
+    introduce: Introduce | None = None,
 ) -> AsyncIterator[Consumer]:
     node_id = (await kubo.identity()).node_id
     clock, rng = SystemClock(), random.Random(seed)
@@ -142,7 +149,7 @@ async def consumer(
     local: dict[str, Finding] = {}
     forwards = Forwards(
         node_id, view, tunnels, kubo, load_catalogue(), clock, settings or ConnectSettings(), rng,
-        local_survey=lambda: Survey(tuple(local.values()), {}, 0.0), introduce=introduce,
+        local_survey=lambda: Survey(tuple(local.values()), {}, 0.0), routes=routes, introduce=introduce,
     )  # fmt: skip
     tasks = [asyncio.create_task(tunnels.run()), asyncio.create_task(forwards.run())]
     try:
