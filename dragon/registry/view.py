@@ -54,15 +54,20 @@ class View:
         marks: Mapping[str, Rank],
         rng: random.Random,
         *,
+        read: Callable[[bytes], Parsed] = parse,
         verify: Callable[[Parsed], object] = Parsed.verify,
     ) -> None:
-        """`marks`: the ranks that the store remembers; nothing below them is news. `verify` raises like `Parsed.verify`."""
+        """`marks`: the ranks that the store remembers; nothing below them is news.
+
+        `read` and `verify` do what their defaults do; a simulator of a thousand views does it once for all of them.
+        """
         self.self_id = self_id
         self.swarm = swarm
         self.policy = policy
         self.counters: Counter[str] = Counter()
         """Duplicates, and rejections by reason."""
         self._max_skew_ms = round(policy.max_skew * 1000)
+        self._read = read
         self._verify = verify
         self._marks = dict(marks)
         self._seen = Seen(policy.seen_capacity)
@@ -90,7 +95,7 @@ class View:
         if source != "self" and not self._rates.take(carrier, source == "exchange", known, heard_at):
             return self._refuse("rate", f"too many envelopes from {carrier}")
         try:
-            parsed = parse(data)
+            parsed = self._read(data)
         except Rejection as error:
             return self._refuse_for_good(key, error)
         verdict = self._admit(parsed, key, Hearing(carrier, source, heard_at, now_ms, max(age, 0.0)))
@@ -103,7 +108,7 @@ class View:
         Returns False for what no longer holds: kept too long, of another swarm, below its mark, or damaged.
         """
         try:
-            parsed = parse(data)
+            parsed = self._read(data)
             self._verify(parsed)
         except Rejection as error:
             self._refuse(error.reason, str(error))

@@ -81,9 +81,35 @@ def test_only_what_differs_in_two_successive_beats_of_one_peer_is_asked_for() ->
     pace.heard("b", digest(3), SAME)
     assert pace.next(0.0, {"a", "b"}) is None
     pace.heard("b", digest(4), SAME)
-    assert pace.wanted == ()
+    assert not pace.wanted
     pace.heard("a", digest(2, 3), SAME)
+    assert pace.wanted == ("a",)
     assert pace.next(0.0, {"a", "b"}) == Ask("a", (2,))
+
+
+def test_a_bucket_that_differs_in_another_way_each_time_is_asked_for_only_after_five_beats() -> None:
+    """Where contents change all the time everybody differs from everybody: beats repair that, exchanges would only add load."""
+    pace = anti_entropy()
+    for mark in range(90, 94):
+        pace.heard("a", digest(2, mark=mark), SAME)
+        assert not pace.wanted
+    pace.heard("a", digest(2, mark=94), SAME)
+    assert pace.next(0.0, {"a"}) == Ask("a", (2,))
+    for mark in (90, 91):  # it is our side that changes
+        pace.heard("b", digest(3), digest(3, mark=mark))
+    assert "b" not in pace.wanted
+
+
+def test_what_one_peer_taught_us_is_not_asked_of_the_others() -> None:
+    pace = anti_entropy()
+    for _ in range(2):
+        for peer in "abc":
+            pace.heard(peer, digest(1), SAME)
+        pace.heard("d", digest(5), SAME)
+    ask = pace.next(0.0, {"a", "b", "c"})
+    assert ask is not None
+    pace.finished(0.0, answered=True, learned=1, ours=digest(1))
+    assert pace.wanted == ("d",)
 
 
 def test_a_beat_that_agrees_clears_the_suspicion() -> None:
