@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragon.cli import output, tables
+from dragon.cli.astroport import app as astroport
 from dragon.errors import UsageError
 from dragon.home import Home
 
@@ -36,6 +37,8 @@ def dragon(
 ) -> None:
     """Share what this machine runs with a swarm of peers, and use what they run."""
 
+
+app.add_typer(astroport, name="astroport")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, and print again on every change.")]
@@ -216,6 +219,34 @@ def reload(as_json: Json = False) -> None:
     if as_json:
         return output.print_json(document)
     return output.print_line(f"changed: {', '.join(str(key) for key in document.get('changed', [])) or 'nothing'}")
+
+
+@app.command(
+    add_help_option=False,  # HELP and its synonyms are words of the service
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def me(words: Annotated[list[str] | None, typer.Argument(metavar="SERVICE [WORD]...")] = None) -> None:
+    """Connect as the *.me.sh scripts do.
+
+    Words: STATUS SCAN LOCAL SSH SSH6 SSH4 P2P [n|id|auto] TEST OFF HELP; none connects. Exit codes 0 and 1.
+    """
+    from dragon.cli.me import obey
+
+    raise typer.Exit(obey(words or []))
+
+
+@app.command()
+def ensure(
+    tags: Annotated[str, typer.Option("--tags", help="Tags of a message, such as '#search #image'.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Connect all that a request needs.
+
+    Always ollama; more by its tags: #search #image #video #music #pierre #amelie.
+    """
+    from dragon.cli.ensure import meet
+
+    raise typer.Exit(meet(tags, as_json=as_json))
 
 
 @app.command()

@@ -1,0 +1,80 @@
+"""The `*.me.sh` files: two lines each, that call `dragon me`, for programs that know the managers by their paths."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dragon.astroport.services import SCRIPT_NAMES
+from dragon.errors import HomeError, LocalError
+from dragon.home import set_aside, write_atomically
+
+EXECUTABLE = 0o755
+
+_OURS = re.compile(r"#!/bin/sh\nexec [^\n]+ me [a-z0-9-]+ \"\$@\"\n")
+
+Change = Literal["written", "unchanged", "replaced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shim:
+    """One file of a folder. `kept` is where a foreign file of its name lies now."""
+
+    path: Path
+    change: Change
+    kept: Path | None = None
+
+
+def text_of(slug: str, command: Iterable[str]) -> str:
+    """Return the script that calls `dragon me <slug>`; `command` is the dragon executable with its leading arguments."""
+    words = [shlex.quote(word) for word in command]
+    if any("\n" in word for word in words):
+        raise LocalError("the path of dragon has a line break", "install it somewhere else")
+    return f'#!/bin/sh\nexec {" ".join(words)} me {slug} "$@"\n'
+
+
+def files(slugs: Iterable[str]) -> dict[str, str]:
+    """Return file name → slug for `slugs` and for the scripts that are not called by theirs."""
+    named = {f"{slug}.me.sh": slug for slug in slugs}
+    return {**named, **{f"{name}.me.sh": slug for name, slug in SCRIPT_NAMES.items() if slug in named.values()}}
+
+
+def write(folder: Path, slugs: Iterable[str], command: tuple[str, ...], *, force: bool = False) -> list[Shim]:
+    """Write the scripts into `folder` and return what was done, by name.
+
+    Raises `LocalError` naming the files that are not ours, before anything is written; with `force` those are set aside.
+    """
+    wanted = {folder / name: text_of(slug, command) for name, slug in sorted(files(slugs).items())}
+    foreign = [path for path in wanted if _is_foreign(path)]
+    if foreign and not force:
+        names = ", ".join(path.name for path in foreign)
+        raise LocalError(f"{folder} has files that Dragon did not write: {names}", "--force replaces them and keeps copies")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeError(f"{folder}: {error.strerror or error}", "name a folder that you may write") from error
+    return [_write(path, text, foreign=path in foreign) for path, text in wanted.items()]
+
+
+def _write(path: Path, text: str, *, foreign: bool) -> Shim:
+    if not foreign and path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == EXECUTABLE:
+        return Shim(path, "unchanged")
+    existed = path.exists() or path.is_symlink()
+    kept = set_aside(path) if foreign else None
+    write_atomically(path, text.encode(), EXECUTABLE)
+    return Shim(path, "replaced" if existed else "written", kept)
+
+
+def _is_foreign(path: Path) -> bool:
+    if path.is_symlink():
+        return True  # whose target somebody else keeps
+    try:
+        return _OURS.fullmatch(path.read_bytes().decode("utf-8", "replace")) is None
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HomeError(f"{path}: {error.strerror or error}", "name a folder that you may write") from error
