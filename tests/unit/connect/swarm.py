@@ -17,8 +17,8 @@ from pathlib import Path
 from dragon.clock import SystemClock
 from dragon.config import ConnectSettings, GateSettings
 from dragon.connect import Forwards, IsKubo, Serving
-from dragon.connect.routes import Route, RouteName
 from dragon.connect.finder import Introduce
+from dragon.connect.routes import Route, RouteName
 from dragon.kubo import Kubo
 from dragon.kubo.tunnels import Tunnels
 from dragon.probe import Catalogue, Finding, Survey, load_catalogue
