@@ -229,20 +229,19 @@ class _Watching:
         `keep`: leave it to be seen again by the next look.
         """
         prober = self._prober
+        ports = frozenset(entry.port for entry in prober._catalogue.entries() if not entry.private)
         try:
             if self._table.source == "netlink":
-                sockets = self._table.look()
+                sockets = self._table.look(ports)
             else:
-                sockets = await asyncio.to_thread(self._table.look)
+                sockets = await asyncio.to_thread(self._table.look, ports)
         except OSError as error:
             if self._sockets is not None:
                 log.warning("listening sockets cannot be read (%s): only the slow survey sees changes now", error)
             sockets, self._sockets = None, None
         if sockets is not None:
             self._sockets = sockets
-        ports = {entry.port for entry in prober._catalogue.entries() if not entry.private}
-        listeners = [each for each in self._sockets or () if each.local_port in ports]
-        seen = (listeners, prober._excluded_ports() & ports)
+        seen = (self._sockets or [], prober._excluded_ports() & ports)
         changed = seen != self._seen or prober._replaced
         if not keep:
             self._seen = seen

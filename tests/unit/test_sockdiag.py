@@ -75,6 +75,15 @@ def test_a_watch_tells_only_what_is_new(stack: ExitStack) -> None:
     assert second not in {each.local_port for each in seen}
 
 
+def test_a_watch_of_some_ports_tells_of_these_only(stack: ExitStack) -> None:
+    watch = stack.enter_context(ListeningWatch())
+    (_, first), (_, second) = listen(stack), listen(stack)
+    assert {each.local_port for each in watch.look(frozenset({first})) or ()} == {first}
+    both = watch.look(frozenset({first, second}))
+    assert both is not None, "other ports are another question"
+    assert {each.local_port for each in both} == {first, second}
+
+
 def test_hundreds_of_listeners_take_several_messages(stack: ExitStack) -> None:
     ours = {listen(stack)[1] for _ in range(400)}
     assert ours <= {each.local_port for each in sockdiag.listening()}
