@@ -15,7 +15,8 @@ MAX_WATCHERS = 32
 """Open watches at once: each costs a full document per change; a person has a handful of terminals."""
 
 PACE = 0.1
-"""Seconds between two documents of one watch: faster than people see, and a storm of beats costs ten documents a second."""
+"""Seconds between two documents of one watch: faster than people see, and a storm of beats costs ten documents a second. A
+change after a quiet while is told at once."""
 
 PATIENCE = 5.0
 """Seconds after which a quiet watch looks whether its reader is still there."""
@@ -50,7 +51,8 @@ class Watches:
                 if (gist := _gist(document)) != told:
                     await response.write(dumps(document).encode() + b"\n")
                     told = gist
-                await self._next_change(request, changed)
+                rested = asyncio.get_running_loop().time() + self._pace
+                await self._next_change(request, changed, rested)
                 if self._closed or _gone(request):
                     return response
                 document = await produce()
@@ -65,13 +67,14 @@ class Watches:
         for changed in self._open:
             changed.set()
 
-    async def _next_change(self, request: web.Request, changed: asyncio.Event) -> None:
+    async def _next_change(self, request: web.Request, changed: asyncio.Event, rested: float) -> None:
+        """Return when there may be something new, not before the loop's time `rested`."""
         while not (changed.is_set() or _gone(request)):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience):
                     await changed.wait()
-        if not self._closed:
-            await asyncio.sleep(self._pace)
+        if not self._closed and (wait := rested - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(wait)
         changed.clear()
 
 
