@@ -86,7 +86,7 @@ class SshRoute:
             probe = await link.dial(host.service_port)
             probe.close()
             link.hung_up(probe)
-            return await link.listen(host.service_port)
+            return link.listen(host.service_port)
 
     async def dial(self, node_id: str, slug: str) -> socket.socket:
         host = self._known(node_id, slug)

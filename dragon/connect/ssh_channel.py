@@ -7,13 +7,16 @@ in one direction leaves the other open (RFC 4254 §5.3); a lost SSH connection s
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import asyncssh
 
 from dragon.connect.relay import LINGER, reset, tune
 from dragon.connect.routes import connect_loopback
+
+log = logging.getLogger(__name__)
 
 CHUNK = 128 * 1024
 """Bytes per read: four SSH packets; more adds only latency for others on the same connection."""
@@ -118,16 +121,23 @@ class Session(asyncssh.SSHTCPSession[bytes]):
 
 
 class SshChannel:
-    """Carries bytes between `far`, which it owns, and an open channel's `session` until both ended; then calls `on_end`."""
+    """Carries bytes between `far`, which it owns, and a channel until both ended; then calls `on_end`.
 
-    def __init__(self, far: socket.socket, session: Session, on_end: Callable[[SshChannel], None]) -> None:
+    `open_session` gives the channel's side; what it raises ends the local one.
+    """
+
+    def __init__(
+        self, far: socket.socket, open_session: Callable[[], Awaitable[Session]], on_end: Callable[[SshChannel], None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._far = far
-        self._session = session
+        self._open_session = open_session
+        self._session: Session | None = None
         self._on_end = on_end
         self._hung_up: asyncio.Future[bool] = loop.create_future()
         self._task = loop.create_task(self._run())
+        self._task.add_done_callback(self._closed)  # also when it is cancelled before it began
 
     def hang_up(self) -> None:
         """Nobody holds the other socket any more: what it said still goes out, what comes in has nowhere to go."""
@@ -139,26 +149,34 @@ class SshChannel:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self) -> None:
-        up, down = self._loop.create_task(self._carry_up()), self._loop.create_task(self._carry_down())
-        whole = False
+    async def _run(self) -> bool:
+        """Return whether both directions came to their end."""
+        session = self._session = await self._open_session()
+        up, down = self._loop.create_task(self._carry_up(session)), self._loop.create_task(self._carry_down(session))
         try:
-            whole = await self._ended(up, down)
+            return await self._ended(up, down)
         finally:
             up.cancel()
             down.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            channel = self._session.channel
+
+    def _closed(self, task: asyncio.Task[bool]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.info("an SSH channel ended: %s", error)
+        whole = not task.cancelled() and error is None and task.result()
+        channel = self._session.channel if self._session is not None else None
+        if whole:
+            self._far.close()
+        else:
+            reset(self._far)
+        if channel is not None:
             if whole:
-                self._far.close()
-                if channel is not None:
-                    channel.close()
+                channel.close()
             else:
-                reset(self._far)
-                if channel is not None:
-                    channel.abort()
-            self._hung_up.cancel()
-            self._on_end(self)
+                channel.abort()
+        self._hung_up.cancel()
+        self._on_end(self)
 
     async def _ended(self, up: asyncio.Task[bool], down: asyncio.Task[bool]) -> bool:
         """Return when nothing more is to be carried: True when both directions came to their end."""
@@ -173,20 +191,20 @@ class SshChannel:
             if self._hung_up.done() and (up not in waiting or not done):
                 return False
 
-    async def _carry_up(self) -> bool:
+    async def _carry_up(self, session: Session) -> bool:
         """Carry what is said here; return False when something broke."""
         try:
             while said := await self._loop.sock_recv(self._far, CHUNK):
-                await self._session.write(said)
-            self._session.end()
+                await session.write(said)
+            session.end()
         except OSError:
             return False
         return True
 
-    async def _carry_down(self) -> bool:
+    async def _carry_down(self, session: Session) -> bool:
         """Carry what the service says; return False when something broke."""
         try:
-            while said := await self._session.read():
+            while said := await session.read():
                 await self._loop.sock_sendall(self._far, said)
             self._far.shutdown(socket.SHUT_WR)
         except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 import asyncssh
 
 from dragon.config import SshSettings
+from dragon.connect.ports import bind_first
+from dragon.connect.relay import tune
 from dragon.connect.ssh_channel import Session, SshChannel, loopback_pair
 from dragon.connect.ssh_trust import Trust, look_up, remember
 from dragon.errors import PeerUnreachable, SshRefused
@@ -72,8 +75,8 @@ class SshLink:
         self.address = address
         self.is_open = True
         self._connection = connection
-        self._channels: dict[socket.socket, SshChannel] = {}
-        self._listeners: dict[int, asyncssh.SSHListener] = {}
+        self._channels: dict[object, SshChannel] = {}
+        self._listeners: dict[int, socket.socket] = {}
         doorkeeper.on_lost = self._lost
 
     @property
@@ -92,16 +95,16 @@ class SshLink:
             if session.channel is not None:
                 session.channel.abort()
             raise
-        self._channels[near] = SshChannel(far, session, partial(self._ended, near))
+        self._channels[near] = SshChannel(far, partial(_ready, session), partial(self._ended, near))
         return near
 
-    async def listen(self, port: int) -> int:
+    def listen(self, port: int) -> int:
         """Return a port of our 127.0.0.1 that leads to `port` there for as long as the login lasts, for the service's test."""
         listener = self._listeners.get(port)
         if listener is None:
-            listener = await self._connection.forward_local_port("127.0.0.1", 0, "127.0.0.1", port)
-            self._listeners[port] = listener
-        return listener.get_port()
+            listener = self._listeners[port] = bind_first(iter((0,)))
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener, port)
+        return int(listener.getsockname()[1])
 
     def hung_up(self, near: socket.socket) -> None:
         if (channel := self._channels.get(near)) is not None:
@@ -110,9 +113,10 @@ class SshLink:
     async def close(self) -> None:
         """Cut the channels, take leave."""
         self.is_open = False
-        await asyncio.gather(*(channel.close() for channel in list(self._channels.values())))
         for listener in self._listeners.values():
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
+        await asyncio.gather(*(channel.close() for channel in list(self._channels.values())))
         self._connection.close()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -120,6 +124,14 @@ class SshLink:
         except TimeoutError:
             self._connection.abort()
             await self._connection.wait_closed()
+
+    def _accept(self, listener: socket.socket, port: int) -> None:
+        try:
+            far, _ = listener.accept()
+        except OSError:  # the caller left, or no descriptor is free: they try again
+            return
+        tune(far)
+        self._channels[far] = SshChannel(far, partial(self._channel, port), partial(self._ended, far))
 
     async def _channel(self, port: int) -> Session:
         opening = asyncio.create_task(self._connection.create_connection(Session, "127.0.0.1", port))
@@ -135,8 +147,8 @@ class SshLink:
         assert isinstance(session, Session)
         return session
 
-    def _ended(self, near: socket.socket, _: SshChannel) -> None:
-        self._channels.pop(near, None)
+    def _ended(self, key: object, _: SshChannel) -> None:
+        self._channels.pop(key, None)
 
     def _lost(self, error: Exception | None) -> None:
         if self.is_open:
@@ -208,6 +220,10 @@ def _options(
         ) from error
 
 
+async def _ready(session: Session) -> Session:
+    return session
+
+
 def _refused(address: Address, port: int, error: asyncssh.ChannelOpenError) -> str:
     if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         return f"{address} does not let us forward to its port {port} (AllowTcpForwarding, PermitOpen in its sshd_config)"
@@ -218,7 +234,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        number = error.errno or 0  # negative: of a name; where asyncio words an error its own way, it repeats the address
+        return os.strerror(number) if number > 0 else error.strerror or str(error)
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
