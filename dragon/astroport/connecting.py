@@ -162,7 +162,7 @@ class Connector:
         if standing is not None and wished in (None, standing["port"]):
             proof = self._ask(route, target, None)
             self._control.off(self._service.slug, port=int(standing["port"]))
-            if not proof["reused"]:
+            if not proof.get("reused", True):
                 self._control.off(self._service.slug, port=int(proof["port"]))
         if wished is None and self._service.insists:
             try:
@@ -178,7 +178,21 @@ class Connector:
             strategy = "first"
         elif isinstance(target, Best) and target.random:
             strategy = "random"
-        return self._control.forward(self._service.slug, named, via=route, port=port, strategy=strategy)
+        try:
+            return self._control.forward(self._service.slug, named, via=route, port=port, strategy=strategy)
+        except NoProvider:
+            here = self._kept_private() if route in (None, "local") and not isinstance(target, Node) else None
+            if here is None:
+                raise
+            return here
+
+    def _kept_private(self) -> Document | None:
+        """Return the service of this machine that is offered to nobody (qdrant): the node's survey passes it over."""
+        try:
+            checked = self._control.check(self._service.slug, via="local")
+        except NoProvider:
+            return None
+        return checked if checked["ok"] else None
 
     def _wished_port(self, route: str | None) -> int | None:
         environment = self._environment

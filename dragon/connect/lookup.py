@@ -109,7 +109,7 @@ def find(target: Number | Name, providers: Iterable[Provider], nodes: Sequence[N
         hint = f"an id part has at least {MIN_ID_PART} characters; " if short else ""
         raise NoProvider(f"no node is called {target.text!r}", f"{hint}`dragon peers` lists all nodes")
     serving = [each for each in ordered if any(node.node_id == each.node_id for node in matches)]
-    if len(serving) == 1:
+    if len({each.node_id for each in serving}) == 1:  # one node may offer it under two names (perplexica, vane)
         return serving[0]
     if len(matches) > 1:
         shown = ", ".join(f"{node.alias} {node.node_id}" for node in matches[:SHOWN])
