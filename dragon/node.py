@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import resource
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -49,12 +50,20 @@ async def serve(settings: Settings, home: Home, *, on_ready: Callable[[str], Non
     Raises the `LocalError` that keeps it from running.
     """
     home.prepare()
+    _allow_many_connections()
     with home.held():
         async with running(settings, home) as node:
             await node.registry.ready()
             on_ready(node.node_id)
             await stop.wait()
             await node.registry.leave()
+
+
+def _allow_many_connections() -> None:
+    """Raise our limit of open files to what the system allows: each relayed connection takes two sockets and a pipe."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @asynccontextmanager
@@ -97,11 +106,12 @@ class Node:
         self.view = View(self.node_id, settings.node.swarm, policy_of(settings), store.marks(settings.node.swarm), rng)
         self.serving = Serving(
             self.node_id, self.tunnels, self._catalogue, self._is_member, clock, settings.gate,
-            is_kubo=KuboOwner(lambda: engine.kubo.address.port), forbidden=lambda: engine.own_ports,
+            is_kubo=KuboOwner(lambda: engine.kubo.address.port, lambda: engine.kubo.address.socket),
+            forbidden=lambda: engine.own_ports,
         )  # fmt: skip
         self.forwards = Forwards(
             self.node_id, self.view, self.tunnels, engine.kubo, self._catalogue, clock, settings.connect, rng,
-            local_survey=lambda: self._survey, routes=self._ssh_routes(),
+            local_survey=lambda: self._survey, routes=self._ssh_routes(), introduce=self._introduce,
         )  # fmt: skip
         self.registry = Registry(
             engine.kubo, self.tunnels, self.view, store, settings.registry, clock, self.describe,
@@ -153,6 +163,7 @@ class Node:
         self._catalogue = catalogue
         self.serving.replace_catalogue(catalogue)
         self.forwards.replace_catalogue(catalogue)
+        self.forwards.replace_catalogue(catalogue)
         self.prober.replace_catalogue(catalogue)
         return changed
 
@@ -163,6 +174,9 @@ class Node:
             port_of=lambda slug: self._catalogue.get(slug).port if slug in self._catalogue else None,
             own_file=self._home.known_hosts, clock=self._clock, dial_timeout=self._settings.connect.dial_timeout,
         )  # fmt: skip
+
+    async def _introduce(self, node_id: str) -> None:
+        await self.registry.introduce(node_id)
 
     def _is_member(self, node_id: str) -> bool:
         return self.view.is_member(node_id, self._clock.monotonic())

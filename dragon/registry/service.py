@@ -131,6 +131,15 @@ class Registry:
                 pulls = (self._exchange_with(peer, self.exchange.pull) for peer in asked)
                 await asyncio.gather(*pulls, return_exceptions=True)
 
+    async def introduce(self, node_id: str) -> None:
+        """Tell one node who we are, by exchange: its gate asks for members, and gossip may not have been there yet.
+
+        Raises the `DragonError` that kept it from hearing us.
+        """
+        last, at = self._publisher.last, self._publisher.published_at
+        if last is not None and at is not None:
+            await self.exchange.push(node_id, [(last.envelope, self._clock.monotonic() - at)])
+
     async def leave(self) -> None:
         """Say good-bye: the last publication. Whoever does not hear it sees our lease end; nothing is raised for that."""
         if self._publishing is not None:

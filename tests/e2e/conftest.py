@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,19 @@ def swarm(make_node: NodeFactory) -> Swarm:
     b = make_node("beta", join=join, tables=f"[catalogue.ollama]\nport = {free_port()}").start()
     c = make_node("gamma", join=join, tables=f"[catalogue.ollama]\nport = {free_port()}").start()
     for node in (a, b, c):
-        wait_for(
-            lambda node=node: live(node) == {"alpha", "beta", "gamma"},
-            30,
-            lambda node=node: f"{node.json('peers')}\n{node.log}",
-        )
+        wait_for(partial(sees, node, {"alpha", "beta", "gamma"}), 30, partial(told, node))
     return Swarm(a, b, c, port)
 
 
 def live(node: DragonNode) -> set[str]:
     """The aliases of the nodes that `node` holds for live, itself included."""
     return {peer["alias"] for peer in node.json("peers") if peer["state"] == "live"}
+
+
+def sees(node: DragonNode, aliases: set[str]) -> bool:
+    return live(node) == aliases
+
+
+def told(node: DragonNode) -> str:
+    """What a failed wait for a view shows."""
+    return f"{node.json('peers')}\n{node.log}"

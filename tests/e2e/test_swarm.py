@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,17 @@ def ollama(swarm: Swarm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         "http", name="ollama", port=swarm.port, models=["llama3.2:latest", "gemma3:latest"], home=home
     ) as service:
         for node in (swarm.b, swarm.c):
-            wait_for(lambda node=node: providers(node, "ollama"), 30, lambda: f"{swarm.a.json('doctor')}\n{swarm.a.log}")
+            wait_for(partial(providers, node, "ollama"), 30, lambda: f"{swarm.a.json('doctor')}\n{swarm.a.log}")
         yield service
 
 
 def providers(node: DragonNode, slug: str) -> list[dict[str, Any]]:
     listing = node.json("services")
     return next((one["providers"] for one in listing if one["slug"] == slug), [])
+
+
+def is_withdrawn(node: DragonNode, slug: str) -> bool:
+    return not providers(node, slug)
 
 
 def get(url: str, timeout: float = 10.0) -> Any:
@@ -161,7 +166,7 @@ def test_wrong_words_have_their_exit_code_and_one_clear_line(
 def test_a_service_that_stops_is_withdrawn_and_comes_back(swarm: Swarm, ollama: RunningService, tmp_path: Path) -> None:
     ollama.kill()
     for node in (swarm.b, swarm.c):
-        wait_for(lambda node=node: not providers(node, "ollama"), 30, lambda: swarm.a.log)
+        wait_for(partial(is_withdrawn, node, "ollama"), 30, lambda: swarm.a.log)
     assert swarm.c.run("forward", "ollama").returncode == 4
     with start_service("http", name="ollama", port=swarm.port, models=["gemma3:latest"], home=tmp_path):
         wait_for(lambda: providers(swarm.c, "ollama"), 30, lambda: swarm.a.log)
