@@ -250,6 +250,20 @@ def test_a_word_from_the_future_does_not_raise_the_mark() -> None:
     assert world.kinds() == ["joined", "skewed", "joined"]
 
 
+def test_what_was_only_shown_does_not_pass_for_what_is_held() -> None:
+    """A content first seen in a word from the future is news when it is admitted: the digest must say so."""
+    world, fresh = World(), World()
+    world.beat(A, offers=["ollama"])
+    world.hear(A.envelope(world.now_ms + 3_600_000, ["comfyui"]))
+    world.wait(BEAT)
+    last = A.envelope(world.now_ms, ["comfyui"])
+    world.hear(last)
+    fresh.wait(BEAT)
+    fresh.hear(last)
+    assert world.view.digest(world.at) == fresh.view.digest(fresh.at)
+    assert world.view.slugs(world.at) == {"comfyui": 1}
+
+
 def test_a_relay_cannot_make_a_live_node_skewed() -> None:
     """I6: what it said while its clock was wrong may be replayed by anybody."""
     world = World()
