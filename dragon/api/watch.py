@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -15,8 +16,11 @@ MAX_WATCHERS = 32
 """Open watches at once: each costs a full document per change; a person has a handful of terminals."""
 
 PACE = 0.1
-"""Seconds between two documents of one watch: faster than people see, and a storm of beats costs ten documents a second. A
-change after a quiet while is told at once."""
+"""Seconds between two documents of one watch, on average: faster than people see, and a storm of beats costs ten a second."""
+
+BURST = 3
+"""Documents that may follow one another at once after a quiet while: one event has several parts (a listener stands; then this
+node has said so), and its last part is what people wait for."""
 
 PATIENCE = 5.0
 """Seconds after which a quiet watch looks whether its reader is still there."""
@@ -33,7 +37,7 @@ class Watches:
         self._pace = pace
         self._patience = patience
         self._open: set[asyncio.Event] = set()
-        self._closed = False
+        self._closed = asyncio.Event()
 
     async def serve(self, request: web.Request, produce: Callable[[], Awaitable[Any]]) -> web.StreamResponse:
         """Answer `request` with the documents of `produce` until the reader leaves or the API closes."""
@@ -47,13 +51,15 @@ class Watches:
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
             told: Any = None
+            made: deque[float] = deque(maxlen=BURST)
             while True:
                 if (gist := _gist(document)) != told:
                     await response.write(dumps(document).encode() + b"\n")
                     told = gist
-                rested = asyncio.get_running_loop().time() + self._pace
+                made.append(asyncio.get_running_loop().time())
+                rested = made[0] + BURST * self._pace if len(made) == BURST else 0.0
                 await self._next_change(request, changed, rested)
-                if self._closed or _gone(request):
+                if self._closed.is_set() or _gone(request):
                     return response
                 document = await produce()
         except ConnectionResetError:
@@ -63,7 +69,7 @@ class Watches:
             stop()
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         for changed in self._open:
             changed.set()
 
@@ -73,8 +79,10 @@ class Watches:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience):
                     await changed.wait()
-        if not self._closed and (wait := rested - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(wait)
+        with suppress(TimeoutError):
+            if asyncio.get_running_loop().time() < rested:
+                async with asyncio.timeout_at(rested):
+                    await self._closed.wait()
         changed.clear()
 
 
