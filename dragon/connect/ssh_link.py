@@ -168,9 +168,7 @@ async def log_in(address: Address, settings: SshSettings, own_file: Path) -> Ssh
     options = await asyncio.to_thread(_options, address, settings, trust, lambda: doorkeeper)
     try:
         connection = await asyncssh.connect(address.host, address.port, family=address.family, options=options)
-    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
-        if isinstance(error, asyncssh.KeyExchangeFailed) and not trust.keys:
-            raise PeerUnreachable(f"{address}: {_reason(error)}") from error
+    except asyncssh.HostKeyNotVerifiable as error:
         refusal = trust.refusal(doorkeeper.offered, own_file)
         log.error("%s: %s", refusal, refusal.hint)
         raise refusal from error
@@ -205,6 +203,7 @@ def _options(
             client_factory=client,
             config=None,
             username=address.user,
+            server_host_key_algs=trust.algorithms(),
             known_hosts=([each.key for each in trust.keys], list(trust.authorities), list(trust.revoked)),
             client_keys=[str(file) for file in settings.keys] or (),
             agent_path=() if settings.agent else None,

@@ -25,6 +25,17 @@ SSH_PORT = 22
 """The port that a known_hosts entry without a port means."""
 
 
+ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+"""Host key algorithms in OpenSSH's own order of preference (ssh_config(5)), without those on SHA-1 (RFC 9142)."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownKey:
     """One line of a file that speaks of the host. `exact`: it names the very port, too."""
@@ -49,11 +60,21 @@ class Trust:
     def is_known(self) -> bool:
         return bool(self.keys or self.authorities)
 
+    def algorithms(self) -> list[str]:
+        """Return the host key algorithms to ask for, those of known keys first.
+
+        All the others follow, so that a host with a key of another kind shows it and is told from one that is out of order.
+        """
+        known = [name.decode() for each in self.keys for name in each.key.sig_algorithms]
+        plain = [name for name in known if name in ALGORITHMS]
+        certified = [f"{name}-cert-v01@openssh.com" for name in ALGORITHMS] if self.authorities else []
+        return list(dict.fromkeys([*certified, *plain, *ALGORITHMS]))
+
     def refusal(self, offered: asyncssh.SSHKey | None, own_file: Path) -> SshRefused:
-        """Return the error for a host whose key, `offered` (None: of a kind that no file has), was not believed."""
+        """Return the error for a host whose key was not believed. `offered` is None when it was not even looked at: revoked."""
         where = name_in_file(self.host, self.port)
         shown = f" ({offered.get_algorithm()} {offered.get_fingerprint()})" if offered is not None else ""
-        if offered is not None and offered in self.revoked:
+        if self.revoked and (offered is None or offered in self.revoked):
             return SshRefused(f"the SSH key of {where} is marked as revoked{shown}", "do not use that host")
         changed = [known for known in self.keys if known.exact]
         if changed:
@@ -96,7 +117,7 @@ def look_up(files: Sequence[Path], host: str, port: int) -> Trust:
                 into += [KnownKey(file, number, key, into is exact) for key in keys]
                 authorities += cas
                 revoked += bad
-    return Trust(host, port, tuple(exact or loose), tuple(authorities), tuple(revoked))
+    return Trust(host, port, tuple(exact or loose), tuple(dict.fromkeys(authorities)), tuple(dict.fromkeys(revoked)))
 
 
 def remember(file: Path, host: str, port: int, key: asyncssh.SSHKey) -> None:
