@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.harness import Row
+
 ROUNDS = 20
 """Pairs of starts: the median of 20 moves by a few percent between runs."""
 
@@ -39,17 +41,16 @@ def measure(rounds: int = ROUNDS) -> tuple[float, float]:
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
+def run() -> list[Row]:
+    """Measure and return the rows."""
+    typer, peers = measure()
+    return [
+        Row("python -c 'import typer', p50", typer * 1000, "ms"),
+        Row("dragon peers, p50", peers * 1000, "ms", "python -c 'import typer'", peers / typer, f"<= {LIMIT:.0f}"),
+    ]
+
+
 def timed(command: list[str], environment: dict[str, str]) -> float:
     started = time.perf_counter()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
     return time.perf_counter() - started
-
-
-def main() -> None:
-    typer, peers = measure()
-    print(f"python -c 'import typer'  p50 {typer * 1000:6.0f} ms")
-    print(f"dragon peers              p50 {peers * 1000:6.0f} ms   ratio {peers / typer:.2f} (asked for: at most {LIMIT:.0f})")
-
-
-if __name__ == "__main__":
-    main()

@@ -47,8 +47,12 @@ class Agent:
         self._ask("handshake", {"Version": 1})
         return True
 
-    def set_tag(self, value: str) -> None:
-        self._ask("tags", {"Tags": {"bench": value}})
+    def begin_tag(self, value: str) -> None:
+        """Set a tag; `end_tag` waits for the answer, which comes only when the news has been sent a few times."""
+        self._send("tags", {"Tags": {"bench": value}})
+
+    def end_tag(self) -> None:
+        self._check("tags")
 
     def members(self, tags: dict[str, str]) -> int:
         """Return how many members with these tags it shows."""
@@ -62,9 +66,15 @@ class Agent:
         self.process.wait()
 
     def _ask(self, command: str, body: dict[str, Any]) -> None:
+        self._send(command, body)
+        self._check(command)
+
+    def _send(self, command: str, body: dict[str, Any]) -> None:
         assert self._socket is not None
         self._sequence += 1
         self._socket.sendall(msgpack.packb({"Command": command, "Seq": self._sequence}) + msgpack.packb(body))
+
+    def _check(self, command: str) -> None:
         if error := self._answer()["Error"]:
             raise SystemExit(f"serf: {command}: {error}")
 
@@ -94,7 +104,7 @@ def tag_changes(folder: Path, count: int) -> list[float]:
 def _change(agents: list[Agent], value: str) -> float:
     time.sleep(0.3)
     began = time.monotonic()
-    agents[0].set_tag(value)
+    agents[0].begin_tag(value)
     waiting = agents[1:]
     while waiting:
         waiting = [agent for agent in waiting if not agent.members({"bench": value})]
@@ -102,4 +112,6 @@ def _change(agents: list[Agent], value: str) -> float:
             raise SystemExit("serf: a tag was never shown")
         if waiting:
             time.sleep(LOOK)
-    return time.monotonic() - began
+    took = time.monotonic() - began
+    agents[0].end_tag()
+    return took

@@ -173,17 +173,20 @@ async def test_a_watch_tells_the_state_and_then_every_change(home: Home) -> None
 
 async def test_a_watch_tells_a_few_changes_at_once_and_then_rests(home: Home) -> None:
     backend = PlainBackend()
-    async with serve_api(backend, home, pace=1000.0), over_socket(home) as session:
-        async with session.get("/v1/peers?watch=1") as response:
-            await next_line(response)
-            for number in range(1, BURST + 5):
-                backend.known_peers = [a_peer(alias=f"a{number}")]
-                backend.change()
-                if number < BURST:
-                    assert [peer["alias"] for peer in await next_line(response)] == [f"a{number}"]
-                else:
-                    await ask(home, "GET", "/v1/version")  # the node goes on meanwhile
-            assert backend.asked == [("peers",)] * BURST
+    async with (
+        serve_api(backend, home, pace=1000.0),
+        over_socket(home) as session,
+        session.get("/v1/peers?watch=1") as response,
+    ):
+        await next_line(response)
+        for number in range(1, BURST + 5):
+            backend.known_peers = [a_peer(alias=f"a{number}")]
+            backend.change()
+            if number < BURST:
+                assert [peer["alias"] for peer in await next_line(response)] == [f"a{number}"]
+            else:
+                await ask(home, "GET", "/v1/version")  # the node goes on meanwhile
+        assert backend.asked == [("peers",)] * BURST
 
 
 async def test_a_watch_ends_with_its_reader(home: Home) -> None:
