@@ -160,7 +160,10 @@ class NodeBackend:
         return asdict(await self._forwards.forward(request))
 
     async def forwards(self) -> list[Document]:
-        return [asdict(forward) for forward in self._forwards.list()]
+        return [_flat(asdict(forward)) for forward in self._forwards.list()]
+
+    async def providers(self, slug: str) -> list[Document]:
+        return [_flat(asdict(line)) for line in self._forwards.providers(slug)]
 
     async def off(self, slug: str | None, port: int | None) -> int:
         return await self._forwards.off(slug, port)
@@ -208,6 +211,11 @@ class NodeBackend:
             except (KuboError, TimeoutError):
                 self._peers = {}
         return self._peers
+
+
+def _flat(document: Document) -> Document:
+    """Return `document` with its figures among its own fields."""
+    return {**{key: value for key, value in document.items() if key != "figures"}, **document["figures"]}
 
 
 def _offer(offer: Offer) -> dict[str, Any]:

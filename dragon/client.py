@@ -82,6 +82,10 @@ class Control:
     def forwards(self) -> list[Document]:
         return self._listing("GET", "/v1/forwards")
 
+    def providers(self, slug: str) -> list[Document]:
+        """Return how the providers of `slug` performed, per route; see `dragon.api.Backend.providers`."""
+        return self._listing("GET", _path("providers", slug))
+
     def off(self, slug: str | None = None, *, port: int | None = None) -> int:
         query = "" if port is None else f"?port={port}"
         return int(self._call("DELETE", f"{_path('forwards', slug)}{query}")["closed"])
@@ -107,7 +111,7 @@ class Control:
         return self._object("POST", "/v1/reload", {})
 
     def watch(self, listing: str, slug: str | None = None) -> Iterator[Any]:
-        """Yield the documents of `peers`, `services`, `forwards` or `status`: one now, one on each change.
+        """Yield the documents of `peers`, `services`, `providers`, `forwards` or `status`: one now, one on each change.
 
         Never ends by itself: when the node stops, that is `NotRunning`.
         """
@@ -251,6 +255,9 @@ class Dragon:
 
     async def forwards(self) -> list[Document]:
         return await _in_thread(self._control.forwards)
+
+    async def providers(self, slug: str) -> list[Document]:
+        return await _in_thread(lambda: self._control.providers(slug))
 
     async def explain(self, slug: str) -> Document:
         return await _in_thread(lambda: self._control.explain(slug))

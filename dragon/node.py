@@ -111,7 +111,7 @@ class Node:
         )  # fmt: skip
         self.forwards = Forwards(
             self.node_id, self.view, self.tunnels, engine.kubo, self._catalogue, clock, settings.connect, rng,
-            local_survey=lambda: self._survey, routes=self._ssh_routes(), introduce=self._introduce,
+            local_survey=lambda: self._survey, routes=self._ssh_routes(), introduce=self._introduce, store=store,
         )  # fmt: skip
         self.registry = Registry(
             engine.kubo, self.tunnels, self.view, store, settings.registry, clock, self.describe,

@@ -52,7 +52,15 @@ class Backend(Protocol):
         ...
 
     async def forwards(self) -> list[Document]:
-        """Return the open forwards: the shape of `forward` and more (connections, since)."""
+        """Return the open forwards: the shape of `forward` and more (connections, since, what was measured)."""
+        ...
+
+    async def providers(self, slug: str) -> list[Document]:
+        """Return how each provider of `slug` performed: `{slug, n, id, alias, state, route, attempts, failures, latency_ms,
+        p50_ms, p95_ms, samples, bytes_per_second, sent, received, in_flight, breaker, last_failure, used}`.
+
+        One object for each route that was tried; `route` is "" for a provider that never was. Raises `UnknownService`.
+        """
         ...
 
     async def off(self, slug: str | None, port: int | None) -> int:

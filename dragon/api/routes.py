@@ -39,6 +39,7 @@ class Routes:
             web.post("/v1/refresh", self.refresh),
             web.get("/v1/services", self.services),
             web.get("/v1/services/{slug}", self.services),
+            web.get("/v1/providers/{slug}", self.providers),
             web.get("/v1/forwards", self.forwards),
             web.post("/v1/forwards", self.forward),
             web.delete("/v1/forwards", self.off),
@@ -67,6 +68,10 @@ class Routes:
     async def services(self, request: web.Request) -> web.StreamResponse:
         slug = _slug(request) if "slug" in request.match_info else None
         return await self._listing(request, lambda: self._backend.services(slug))
+
+    async def providers(self, request: web.Request) -> web.StreamResponse:
+        slug = _slug(request)
+        return await self._listing(request, lambda: self._backend.providers(slug))
 
     async def forwards(self, request: web.Request) -> web.StreamResponse:
         return await self._listing(request, self._backend.forwards)

@@ -170,6 +170,15 @@ def forwards(as_json: Json = False, watch: Watch = False) -> None:
 
 
 @app.command()
+def providers(slug: Slug, as_json: Json = False, watch: Watch = False) -> None:
+    """Show how providers performed.
+
+    Per provider and route: attempts, failures, latency, speed. Kept over restarts of the node.
+    """
+    _listing("providers", slug, tables.providers, as_json, watch)
+
+
+@app.command()
 def off(slug: AnySlug = None, as_json: Json = False) -> None:
     """Close the forwards of a service, or all of them."""
     closed = _node().off(slug)
@@ -270,7 +279,12 @@ def _listing(listing: str, slug: str | None, render: Any, as_json: bool, watch: 
     if watch:
         return output.watch(_node().watch(listing, slug), as_json, render)
     node = _node()
-    documents = node.services(slug) if listing == "services" else node.peers() if listing == "peers" else node.forwards()
+    if listing == "services":
+        documents = node.services(slug)
+    elif listing == "providers":
+        documents = node.providers(slug or "")
+    else:
+        documents = node.peers() if listing == "peers" else node.forwards()
     return output.print_json(documents) if as_json else output.print_table(render(documents))
 
 

@@ -59,13 +59,41 @@ def forwards(documents: list[Document]) -> Table:
             Cell(f"{_text(forward, 'alias')} {short_id(forward.get('provider'))}".strip()),
             Cell(_text(forward, "route")),
             Cell(_text(forward, "connections")),
+            Cell(milliseconds(forward.get("latency_ms"))),
+            Cell(milliseconds(forward.get("p95_ms"))),
+            Cell(speed(forward.get("bytes_per_second"))),
             Cell(_text(forward, "problem") or "ok", "red" if forward.get("problem") else "green"),
         ]
         for forward in documents
     ]
-    return Table(
-        ("service", "url", "provider", "route", "connections", "state"), rows, "no forward is open: dragon forward SLUG"
-    )
+    columns = ("service", "url", "provider", "route", "connections", "latency", "p95", "speed", "state")
+    return Table(columns, rows, "no forward is open: dragon forward SLUG")
+
+
+def providers(documents: list[Document]) -> Table:
+    rows = [
+        [
+            Cell(_text(line, "n")),
+            Cell(_text(line, "alias"), "bold"),
+            Cell(short_id(line.get("id"))),
+            Cell(_text(line, "state"), _STATES.get(_text(line, "state"), "")),
+            Cell(_text(line, "route") or "never tried", "" if line.get("route") else "dim"),
+            Cell(_text(line, "attempts")),
+            Cell(_text(line, "failures"), "red" if line.get("failures") else ""),
+            Cell(milliseconds(line.get("latency_ms"))),
+            Cell(milliseconds(line.get("p50_ms"))),
+            Cell(milliseconds(line.get("p95_ms"))),
+            Cell(speed(line.get("bytes_per_second"))),
+            Cell(size(line.get("received"))),
+            Cell(size(line.get("sent"))),
+            Cell(_text(line, "breaker"), "" if line.get("breaker") == "closed" else "yellow"),
+            Cell(_text(line, "last_failure"), longest=LONGEST_SENTENCE),
+        ]
+        for line in documents
+    ]
+    who, measured = ("n", "provider", "id", "state", "route"), ("tried", "failed", "latency", "p50", "p95", "speed")
+    columns = (*who, *measured, "received", "sent", "breaker", "last failure")
+    return Table(columns, rows, "nobody offers it, and nobody was ever used for it")
 
 
 def findings(documents: list[Document]) -> Table:
@@ -139,6 +167,23 @@ def milliseconds(value: object) -> str:
     if not isinstance(value, (int, float)):
         return ""
     return f"{value:.1f}ms" if value < 10 else f"{value:.0f}ms"
+
+
+def size(value: object) -> str:
+    """Return an amount of bytes for people: 12B, 3.4kB, 120MB."""
+    if not isinstance(value, (int, float)):
+        return ""
+    amount, unit = float(value), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.1f}{unit}" if unit != "B" and amount < 10 else f"{amount:.0f}{unit}"
+
+
+def speed(value: object) -> str:
+    text = size(value)
+    return f"{text}/s" if text else ""
 
 
 def share(value: object) -> str:

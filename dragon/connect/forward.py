@@ -40,6 +40,17 @@ class _Conversation:
     far: socket.socket
     relay: Relay | None = None
     counted: tuple[int, int] = (0, 0)
+    measured: tuple[int, int] = (0, 0)
+    measured_at: float = 0.0
+
+    def measure(self, at: float) -> None:
+        """Tell the provider's figures what went through since the last time; time in which nothing did is not counted."""
+        if self.relay is None:
+            return
+        sent, received = self.relay.sent - self.measured[0], self.relay.received - self.measured[1]
+        if sent or received:
+            self.found.reach.move(sent, received, at - self.measured_at, at)
+        self.measured, self.measured_at = (self.relay.sent, self.relay.received), at
 
 
 @dataclass(slots=True)
@@ -116,6 +127,12 @@ class Forward:
             (lively if each.relay is not None and counts[1] > each.counted[1] else quiet).add(each.found.node_id)
             each.counted = counts
         return quiet - lively
+
+    def measure(self) -> None:
+        """Take note of what the running connections moved since the last call."""
+        at = self._clock.monotonic()
+        for each in self._conversations:
+            each.measure(at)
 
     # -- what happens to providers ------------------------------------------------------------------------------------
 
@@ -227,7 +244,7 @@ class Forward:
                 if outcome in (Outcome.ANSWERED, Outcome.LARGE):
                     if outcome is Outcome.ANSWERED:
                         found.reach.succeed(seconds, self._clock.monotonic())
-                    self._relay(client, conversation)
+                    self._relay(client, conversation, len(held))
                     kept = True
                     return True
             finally:
@@ -267,13 +284,18 @@ class Forward:
         self._conversations.add(conversation)
         return conversation
 
-    def _relay(self, client: socket.socket, conversation: _Conversation) -> None:
+    def _relay(self, client: socket.socket, conversation: _Conversation, said: int) -> None:
+        """Let the bytes run; the client has `said` so many before."""
+
         def ended(relay: Relay) -> None:
             self.totals.sent += relay.sent
             self.totals.received += relay.received
-            conversation.found.reach.sent += relay.sent
-            conversation.found.reach.received += relay.received
+            conversation.measure(self._clock.monotonic())
             self._forget(conversation)
+
+        self.totals.sent += said
+        conversation.found.reach.sent += said
+        conversation.measured_at = self._clock.monotonic()
 
         conversation.relay = make_relay(
             client, conversation.far, loop=self._loop, on_end=ended, half_close=conversation.found.route.half_close

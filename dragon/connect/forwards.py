@@ -17,6 +17,8 @@ from dragon.connect.choice import strategy_named
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Introduce, Wish
 from dragon.connect.forward import Forward
 from dragon.connect.opened import Key, Opened, Raw
+from dragon.connect.performance import Performance, performances
+from dragon.connect.records import Records, SmallStore
 from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult, url_of
 from dragon.connect.routes import CASCADES, LocalRoute, P2PRoute, Route, RouteName
 from dragon.connect.trial import Trial
@@ -42,7 +44,7 @@ Lines = list[explain.Line]
 class Forwards:
     """See DESIGN §6. `local_survey` tells what runs on this machine; `introduce` tells a node who we are (its gate asks).
 
-    `routes` are further ones, by SSH where a host is named.
+    `routes` are further ones, by SSH where a host is named. `store` keeps what was measured over restarts.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Forwards:
         local_survey: Callable[[], Survey] = Survey,
         routes: Mapping[RouteName, Route] | None = None,
         introduce: Introduce | None = None,
+        store: SmallStore | None = None,
     ) -> None:
         self._node_id = node_id
         self._view = view
@@ -78,6 +81,7 @@ class Forwards:
             routes=self._routes, strategy=strategy_named(settings.strategy, rng), trial=self._trial, rng=rng,
             introduce=introduce,
         )  # fmt: skip
+        self._records = Records(self._finder.reaches, store, clock)
         self._vigil = Vigil(kubo, clock, self._died)
         self._open: list[Opened] = []
         self._opening: dict[tuple[Key, int | None], asyncio.Task[ForwardResult]] = {}
@@ -123,6 +127,16 @@ class Forwards:
         for each in closing:
             await self._close(each)
         return len(closing)
+
+    def providers(self, slug: str) -> Sequence[Performance]:
+        """Return how the providers of `slug` (or alias) performed, per route. Raises `UnknownService`."""
+        at = self._clock.monotonic()
+        nodes = {node.node_id: node for node in self._view.nodes(at)}
+        return [
+            line
+            for one in self._finder.slugs(slug)
+            for line in performances(one, self._finder.providers(one), self._finder.reaches, nodes, at)
+        ]
 
     def explain(self, slug: str) -> explain.Explanation:
         """Return who would serve `slug` now and why, and why not the others. Raises `UnknownService`."""
@@ -173,19 +187,22 @@ class Forwards:
     # -- what is kept up ----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Watch over the forwards until cancelled: dead providers, idle legs."""
+        """Watch over the forwards until cancelled: dead providers, idle legs, figures."""
+        await self._records.load()
         while True:
             await self._clock.sleep(INTERVAL)
             await self.look()
 
     async def look(self) -> None:
-        """One look: what `run` does every second."""
+        """One look: what `run` does twice a second."""
+        self._records.save_if_due()
         if not self._open:
             await self._close_idle()
             return
         silent: set[str] = set()
         for each in self._open:
             if isinstance(each.way, Forward):
+                each.way.measure()
                 silent |= each.way.quiet_nodes()
                 why = self._finder.standing(each.found.node_id, each.found.slug) if each.found.is_node else None
                 if why is not None:
@@ -199,6 +216,7 @@ class Forwards:
             opening.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         await self.off(None)
+        self._records.save()
         await self._vigil.close()
         for route in self._routes.values():
             await route.close()

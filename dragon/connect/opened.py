@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dragon.connect.finder import Found
 from dragon.connect.forward import Forward
+from dragon.connect.performance import figures
 from dragon.connect.ports import HOST
 from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult, url_of
 
@@ -81,4 +82,5 @@ class Opened:
             failed=ours.totals.failed if ours else 0,
             bytes_sent=sent,
             bytes_received=received,
+            figures=figures(found.reach, at),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dragon.connect.performance import NOTHING_MEASURED, Figures
+
 URL_SCHEMES = {"http": "http", "https": "https", "ws": "ws", "wss": "wss", "ssh": "ssh"}
 
 
@@ -65,6 +67,8 @@ class ForwardInfo:
     failed: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    figures: Figures = NOTHING_MEASURED
+    """How its provider performs over its route, whichever forward used it."""
 
 
 def url_of(scheme: str, host: str, port: int) -> str:

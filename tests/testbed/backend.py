@@ -62,6 +62,31 @@ def a_provider(node_id: str = ALPHA, alias: str = "alpha", **fields: Any) -> Doc
     }
 
 
+def a_performance(node_id: str = ALPHA, alias: str = "alpha", **fields: Any) -> Document:
+    return {
+        "slug": "ollama",
+        "n": 1,
+        "id": node_id,
+        "alias": alias,
+        "state": "live",
+        "route": "p2p",
+        "attempts": 12,
+        "failures": 1,
+        "latency_ms": 8.25,
+        "p50_ms": 7.0,
+        "p95_ms": 41.0,
+        "samples": 11,
+        "bytes_per_second": 2_500_000.0,
+        "sent": 1200,
+        "received": 34_000_000,
+        "in_flight": 2,
+        "breaker": "closed",
+        "last_failure": "reset",
+        "used": 3.0,
+        **fields,
+    }
+
+
 class PlainBackend:
     """`dragon.api.Backend` over attributes that a test sets; `asked` records what came through."""
 
@@ -69,6 +94,7 @@ class PlainBackend:
         self.known_peers: list[Document] = [a_peer(), a_peer(BETA, "beta", self=True, offers=[], rtt_ms=None)]
         self.known_services: list[Document] = [{"slug": "ollama", "providers": [a_provider()]}]
         self.open: list[Document] = []
+        self.performed: list[Document] = [a_performance()]
         self.findings: list[Document] = [
             {"name": "kubo", "ok": True, "detail": "0.43.0", "fix": "", "fixable": False},
             {"name": "pubsub", "ok": False, "detail": "off", "fix": "ipfs config --json Pubsub.Enabled true", "fixable": True},
@@ -131,6 +157,12 @@ class PlainBackend:
     async def forwards(self) -> list[Document]:
         self._step("forwards")
         return self.open
+
+    async def providers(self, slug: str) -> list[Document]:
+        self._step("providers", slug)
+        if slug != "ollama":
+            raise UnknownService(f"no service is called {slug}", "did you mean ollama?")
+        return self.performed
 
     async def off(self, slug: str | None, port: int | None = None) -> int:
         self._step("off", slug, *([port] if port else []))

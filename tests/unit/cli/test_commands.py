@@ -16,7 +16,7 @@ import pytest
 from dragon import errors
 from dragon.cli.main import run
 from dragon.home import Home
-from tests.testbed.backend import ALPHA, BETA, ServedBackend, a_peer, a_provider
+from tests.testbed.backend import ALPHA, BETA, ServedBackend, a_peer, a_performance, a_provider
 
 HOSTILE = "evil\x1b[2J\x1b]0;owned\x07\u202egnp.exe\u200b\r\nroot: \x9b31m$(reboot)\U000e0041"
 
@@ -343,3 +343,18 @@ def test_completion_offers_known_slugs_and_nothing_without_a_node(home: Home, no
     )
     assert done.stdout.split() == []
     assert "Traceback" not in done.stderr
+
+
+def test_providers_shows_what_was_measured(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json_of("providers ollama", capsys) == node.backend.performed
+    heading, line = text_of("providers ollama", capsys).splitlines()
+    assert heading.split()[:8] == ["N", "PROVIDER", "ID", "STATE", "ROUTE", "TRIED", "FAILED", "LATENCY"]
+    for shown in ("alpha", "p2p", "12", "8.2ms", "7.0ms", "41ms", "2.5MB/s", "34MB", "1.2kB", "closed", "reset"):
+        assert shown in line.split()
+    node.backend.performed = [a_performance(route="", latency_ms=None, bytes_per_second=None, last_failure=HOSTILE)]
+    shown = text_of("providers ollama", capsys)
+    assert "never tried" in shown
+    assert "\x1b" not in shown
+    node.backend.performed = []
+    assert "nobody offers it" in text_of("providers ollama", capsys)
+    assert run(["providers", "olama"]) == 2
