@@ -85,10 +85,15 @@ class Parsed:
     signature: bytes
     key: bytes | None
     manifest: Manifest
-    raw: Mapping[str, Any]
-    """The decoded payload with the fields that this version does not know."""
     plain: bool = False
     """True when there is nothing in the payload beside what `manifest` holds; False may mean that nobody looked closer."""
+
+    @cached_property
+    def raw(self) -> Mapping[str, Any]:
+        """The decoded payload with the fields that this version does not know."""
+        value = codec.unpack(self.payload)
+        assert isinstance(value, dict)
+        return value
 
     @cached_property
     def hash(self) -> bytes:
@@ -140,7 +145,9 @@ def parse(data: bytes) -> Parsed:
     raw, manifest, plain = _read(payload)
     if key is not None and is_ed25519_id(manifest.node):
         raise NotCanonical("an Ed25519 id carries its own key; the envelope must not")
-    return Parsed(data, payload, signature, key, manifest, raw, plain)
+    parsed = Parsed(data, payload, signature, key, manifest, plain)
+    parsed.__dict__["raw"] = raw  # a cached property: it is decoded already
+    return parsed
 
 
 def _read(payload: bytes) -> tuple[dict[str, Any], Manifest, bool]:

@@ -9,7 +9,6 @@ address appears only where the operator put it (`station.captain`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
@@ -210,18 +209,6 @@ class Manifest(_Value):
             and all(tuple(offer) == _OFFER_FIELDS and _ascends(offer["labels"]) for offer in raw["offers"])
         )
 
-    def says_the_same(self, other: Manifest) -> bool:
-        """Tell whether the two are the same but for sequence, loads and digest, as successive beats are.
-
-        Between manifests that `says_all` holds for, a shorter way than comparing content hashes.
-        """
-        if len(self.offers) != len(other.offers) or _lasting(self.__dict__) != _lasting(other.__dict__):
-            return False
-        for one, two in zip(self.offers, other.offers, strict=True):
-            if _offer_lasting(one.__dict__) != _offer_lasting(two.__dict__):
-                return False
-        return True
-
     def fields(self) -> dict[str, Any]:
         """Return the fields as plain values for the codec, sequences as lists."""
         return self.model_dump()
@@ -229,8 +216,6 @@ class Manifest(_Value):
 
 _FIELDS = tuple(sorted(Manifest.model_fields))
 _OFFER_FIELDS = tuple(sorted(Offer.model_fields))
-_lasting = itemgetter(*(name for name in _FIELDS if name not in ("sequence", "load", "digest", "offers")))
-_offer_lasting = itemgetter(*(name for name in _OFFER_FIELDS if name != "load"))
 
 
 def _ascends(labels: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from dragon.registry.verdict import Source
 from registry_schema import Manifest, Offer, Parsed, Rank
+from registry_schema.repeat import Pattern
 
 State: TypeAlias = Literal["live", "silent", "left", "skewed"]
 Trust: TypeAlias = Literal["signed", "ipns"]
@@ -34,6 +35,8 @@ class Entry:
     content_hash: bytes = b""
     plain: bool = False
     """There is nothing in the envelope beside what `manifest` holds."""
+    pattern: Pattern | None = None
+    """How beats of this content look; made when the first one comes."""
     state: State | None = None
     """None only while it enters."""
     source: Source = "pubsub"
@@ -60,12 +63,20 @@ class Entry:
 
     def hold(self, parsed: Parsed) -> bool:
         """Hold a verified envelope, and tell whether its content is the one that was held: a beat."""
-        same = self.plain and parsed.plain and parsed.manifest.says_the_same(self.manifest) and bool(self.data)
+        same = self.content_hash == parsed.content_hash
+        self.data, self.manifest, self.rank = parsed.data, parsed.manifest, parsed.rank
+        self.plain, self.content_hash = parsed.plain, parsed.content_hash
         if not same:
-            before, self.content_hash = self.content_hash, parsed.content_hash
-            same = before == parsed.content_hash
-        self.data, self.manifest, self.plain, self.rank = parsed.data, parsed.manifest, parsed.plain, parsed.rank
+            self.pattern = None
         return same
+
+    def repeated(self, data: bytes) -> Parsed | None:
+        """Return `data` parsed, if it is no more than a beat of what is held."""
+        if self.pattern is None:
+            if not self.plain:
+                return None
+            self.pattern = Pattern.of(self.manifest, self.content_hash)
+        return self.pattern.read(data)
 
     def shown(self, at: float, *, known: bool, is_self: bool) -> NodeView:
         assert self.state is not None

@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dragon.registry.digest import EMPTY, BucketedDigest, bucket_of, differing
-from registry_schema import parse
 from registry_schema.limits import DIGEST_BUCKETS, DIGEST_BYTES
 from tests.simulator.signers import NOW_MS, Signer
 from tests.unit.registry.world import World
 
 A, B = Signer("a"), Signer("b")
-
-offers = st.builds(
-    lambda slug, labels, load, health, sticky: A.offer(slug, labels, load=load, health=health, sticky=sticky),
-    st.sampled_from(["ollama", "ssh"]),
-    st.sampled_from([{}, {"model": "a"}]),
-    st.sampled_from([0, 1, 900]),
-    st.sampled_from(["passing", "warning"]),
-    st.booleans(),
-)
-changes = st.fixed_dictionaries(
-    {"offers": st.lists(offers, max_size=2, unique_by=lambda offer: offer.slug)},
-    optional={
-        "load": st.sampled_from([0, 1, 5]),
-        "ttl": st.sampled_from([60, 90]),
-        "alias": st.sampled_from(["x", "y"]),
-        "labels": st.sampled_from([{}, {"gpu": "x"}]),
-        "digest": st.sampled_from([(), (b"12345678",) * 16]),
-    },
-)
 
 
 def test_a_digest_is_as_the_protocol_describes_it() -> None:
@@ -122,18 +98,3 @@ def test_a_bucket_hands_out_envelopes_with_their_ages() -> None:
     assert sorted(world.view.bucket(range(16), world.at)) == sorted([(first, 7.0), (second, 0.0)])
     assert next(iter(world.view.bucket([bucket_of(A.node_id)], world.at)))[0] in (first, second)
     assert list(world.view.bucket([], world.at)) == []
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.lists(changes, min_size=2, max_size=2))
-def test_the_short_way_to_see_a_beat_agrees_with_the_content_hash(two: list[dict[str, Any]]) -> None:
-    """A view that took a change for a beat would hand out a digest that nobody else has."""
-    one, other = (parse(A.envelope(NOW_MS + number, **fields)) for number, fields in enumerate(two))
-    assert one.plain
-    assert one.manifest.says_the_same(other.manifest) == (one.content_hash == other.content_hash)
-    world = World()
-    for parsed in (one, other):
-        world.hear(parsed.data)
-    fresh = World()
-    fresh.hear(other.data)
-    assert world.view.digest(world.at) == fresh.view.digest(fresh.at)
