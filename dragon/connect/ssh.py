@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Literal
 from dragon.config import SshSettings
 from dragon.connect.routes import Destination, Route, RouteName
 from dragon.connect.ssh_hosts import SshHost, SshHosts
-from dragon.errors import PeerUnreachable
+from dragon.errors import PeerUnreachable, SshRefused
 
 if TYPE_CHECKING:
     from dragon.clock import Clock
     from dragon.connect.ssh_link import SshLink
+
+REFUSED_FOR = 2.0
+"""Seconds for which a host that refused us is not asked again: a busy client must not look like somebody who guesses keys."""
 
 SshRouteName = Literal["ssh6", "ssh4"]
 
@@ -68,6 +71,7 @@ class SshRoute:
         self._dial_timeout = dial_timeout
         self._logins: dict[tuple[str, int, str], _Login] = {}
         self._dialled: dict[socket.socket, _Login] = {}
+        self._refused: dict[tuple[str, int, str], tuple[float, SshRefused]] = {}
 
     @property
     def logins(self) -> int:
@@ -144,6 +148,9 @@ class SshRoute:
         if login is not None and login.link is not None and not login.link.is_open:
             await self._close(key)
             login = self._logins.get(key)
+        at, refusal = self._refused.get(key, (float("-inf"), None))
+        if refusal is not None and self._clock.monotonic() < at + REFUSED_FOR:
+            raise SshRefused(str(refusal), refusal.hint)
         if login is None:
             opening = asyncio.create_task(self._open(host.host, port, host.user))
             login = self._logins[key] = _Login(opening, self._clock.monotonic())
@@ -160,9 +167,12 @@ class SshRoute:
             return await log_in(Address(host, port, user, self._family), self._settings, self._own_file)
 
     def _opened(self, key: tuple[str, int, str], opening: asyncio.Task[SshLink]) -> None:
-        failed = opening.cancelled() or opening.exception() is not None
+        error = None if opening.cancelled() else opening.exception()
+        self._refused.pop(key, None)
+        if isinstance(error, SshRefused):
+            self._refused[key] = (self._clock.monotonic(), error)
         login = self._logins.get(key)
-        if failed and login is not None and login.opening is opening:
+        if (error is not None or opening.cancelled()) and login is not None and login.opening is opening:
             del self._logins[key]
 
     async def _close(self, key: tuple[str, int, str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import socket
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -331,6 +332,24 @@ async def test_a_host_that_does_not_let_us_in(
     with pytest.raises(SshRefused, match="none of our keys lets us in") as caught:
         await world.forward(via="ssh4")
     assert str(stranger) in caught.value.hint
+    shutil.copy(stranger.with_suffix(".pub"), server.folder / "authorized_keys")
+    with pytest.raises(SshRefused, match="none of our keys"):  # not asked again at once: it would look like guessing
+        await world.forward(via="ssh4")
+
+    async def let_in() -> bool:
+        try:
+            return (await world.forward(via="ssh4")).route == "ssh4"
+        except SshRefused:
+            return False
+
+    await until(let_in)
+
+
+async def test_a_host_that_lets_nobody_in_is_passed_over(
+    world: World, ssh_host: StartHost, ollama: RunningService, tmp_path: Path
+) -> None:
+    server = ssh_host()
+    await world.open(settings_for(server, tmp_path, ollama.port, keys=(server.new_key("stranger"),)))
     alpha = await world.add("alpha")
     assert (await world.forward()).provider == alpha.node_id
 
