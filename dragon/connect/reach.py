@@ -64,7 +64,7 @@ class Reach:
 
     def succeed(self, seconds: float | None, at: float) -> None:
         """It answered; `seconds` until the first byte, None where that says nothing about its speed."""
-        self.breaker = self.breaker.succeed(at)
+        self.breaker = self.breaker.succeed()
         self.proven_at = self.used_at = at
         if seconds is not None:
             self._took(seconds, at)
