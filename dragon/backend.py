@@ -97,7 +97,14 @@ class NodeBackend:
             "version": __version__,
             "uptime": round(at - self._started, 1),
             "registry": self._registry.status(),
+            "gate": self._gate(nodes),
         }
+
+    def _gate(self, nodes: Sequence[NodeView]) -> Document:
+        """Return who uses our services; callers by the names that the view knows."""
+        info = asdict(self._serving.gate())
+        aliases = {node.node_id: node.alias for node in nodes}
+        return {**info, "callers": [{**each, "alias": aliases.get(each["id"], "")} for each in info["callers"]]}
 
     async def peers(self) -> list[Document]:
         measured = await self._measured()

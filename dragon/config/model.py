@@ -368,6 +368,8 @@ class SshSettings(Section):
 class GateSettings(Section):
     connections_per_caller: Annotated[int, Field(ge=1, le=65535)] = 128
     """Connections that one node may hold open to our services at once: a browser opens six, a busy program dozens."""
+    connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Connections to all our services together, from everybody; whoever comes beyond either limit is closed at once."""
 
 
 class ApiSettings(Section):

@@ -124,6 +124,10 @@ class Gate:
     def visitors(self) -> int:
         return len(self._visits)
 
+    def running(self) -> list[tuple[str, int, int]]:
+        """Return (caller, bytes sent by them, bytes received) of each connection that is open now."""
+        return [(visit.caller, visit.relay.received, visit.relay.sent) for visit in self._visits if visit.relay is not None]
+
     def recheck(self) -> int:
         """End the connections of callers who may no longer be here; return how many."""
         ended = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dragon.connect.caller import IsKubo
 from dragon.connect.gate import Book, Gate, Limits
 from dragon.connect.targets import allowed_target
+from dragon.connect.visitors import GateInfo, gate_info
 from dragon.errors import LocalError, UnknownService
 from dragon.kubo.plan import Listener
 from registry_schema.manifest import Offer, make_offer, protocol_name
@@ -74,7 +75,7 @@ class Serving:
         self._catalogue = catalogue
         self._is_member = is_member
         self._clock = clock
-        self._limits = Limits(per_caller=settings.connections_per_caller)
+        self._limits = Limits(per_caller=settings.connections_per_caller, total=settings.connections)
         self._is_kubo = is_kubo
         self._forbidden = forbidden
         self._services: dict[str, _Service] = {}
@@ -103,6 +104,10 @@ class Serving:
     def load(self) -> int:
         """Return the node's load in thousandths: the share of its connections that is taken."""
         return min(1000, self.book.open * 1000 // self._limits.total)
+
+    def gate(self) -> GateInfo:
+        """Return who uses our services, and how much."""
+        return gate_info(self.book, (service.gate for service in self._services.values() if service.gate), self._limits)
 
     def ports(self) -> frozenset[int]:
         """Return the gates' own ports: sockets of ours, never a service."""

@@ -16,6 +16,7 @@ import pytest
 from dragon.clock import SystemClock
 from dragon.connect.caller import KuboOwner
 from dragon.connect.gate import Book, Gate, Limits, read_caller
+from dragon.connect.visitors import SHOWN, Visitor, gate_info
 from registry_schema.ids import ed25519_node_id
 from tests.unit.connect.sockets import Server, connect, echo, end_of, pair, receive, receive_all, send, until
 
@@ -180,6 +181,33 @@ async def test_limits_close_at_once(make_gate: MakeGate) -> None:
     for caller in (*inside, third, other, beyond):
         caller.close()
     await until(lambda: book.open == 0)
+
+
+async def test_callers_are_told_with_what_they_use_now_and_used_before(make_gate: MakeGate) -> None:
+    book, limits = Book(), Limits(per_caller=4, total=8)
+    gate = make_gate({FRIEND, STRANGER}, book=book, limits=limits)
+    before = await call(gate, STRANGER.encode() + b"\n" + b"12345")
+    assert await receive(before, 19) == b"secret banner\n12345"
+    before.close()
+    await until(lambda: book.open == 0)
+    running = [await call(gate, FRIEND.encode() + b"\n" + b"123") for _ in range(2)]
+    for each in running:
+        assert await receive(each, 17) == b"secret banner\n123"
+    told = gate_info(book, [gate], limits)
+    assert (told.open, told.limit, told.limit_per_caller, told.load) == (2, 8, 4, 0.25)
+    assert told.callers == (Visitor(FRIEND, 2, 2, 6, 34), Visitor(STRANGER, 0, 1, 5, 19))
+    for each in running:
+        each.close()
+    await until(lambda: book.open == 0)
+    assert gate_info(book, [gate], limits).callers[0] == Visitor(FRIEND, 0, 2, 6, 34)
+
+
+async def test_of_many_callers_the_last_are_told() -> None:
+    book = Book()
+    for number in range(500):
+        book.of(f"caller {number}").connections += 1
+    told = gate_info(book, [], Limits()).callers
+    assert [each.id for each in told] == [f"caller {number}" for number in range(499, 499 - SHOWN, -1)]
 
 
 async def test_a_service_that_is_gone(make_gate: MakeGate) -> None:

@@ -58,7 +58,6 @@ async def test_attempts_latency_and_bytes_are_counted_by_provider_and_route(worl
 async def test_failures_stay_with_a_provider_that_is_gone(world: World) -> None:
     await world.add()
     await world.forward()
-    await world.kill(0)
     await world.me.hear(world.providers[0], leaving=True, offers=())
     (line,) = world.me.forwards.providers("ollama")
     assert (line.n, line.state, line.route) == (None, "left", "p2p")
