@@ -5,11 +5,16 @@ the power of two choices (Mitzenmacher 2001) on peak-EWMA latency × (in flight 
 candidates drawn at random, the cheaper one taken. Clients that all know the same figures then do not all run to the same
 provider (THREATS 22).
 
+Against herds and flapping (THREATS 22) the default has two rules more: who is new, or just back from its breaker, takes part in
+a share of the draws that grows (slow start); and a choice that stands is left only for one that costs half (hysteresis).
+
 What we measured outranks what a provider claims (THREATS 23): a claimed load only counts where we have no measure of our own.
+Our own trouble must not look like everybody's death (THREATS 21): when hardly anybody would be left, all are used (panic mode).
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +32,21 @@ PRIOR = 0.05
 
 WARNING_FACTOR = 2.0
 """A provider whose service says `warning` must be twice as quick to be preferred."""
+
+
+SLOW_START = 30.0
+"""Seconds in which a newcomer's share grows to the full: a beat, within which its load is told to everybody once."""
+
+FIRST_SHARE = 0.1
+"""A newcomer's part in the draws at first, as Envoy's `min_weight_percent`: some must go there, or it is never measured."""
+
+GAIN = 2.0
+"""How much cheaper another must be for a standing choice to be left. Peak-EWMA jumps by half between two answers of a provider
+that did not change, and one connection more doubles an idle one's cost: neither is a reason to move."""
+
+MINIMUM_SHARE = 0.25
+"""The part of those who could serve that breakers never take away. Envoy panics at a half; swarms are small, and of three
+providers two may really be dead. Below a quarter the common cause is rather ours: one of up to four, two of eight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,24 @@ def cost(candidate: Candidate, prior: float, at: float) -> float:
     seconds = prior * (1.0 + candidate.load) if measured is None else measured.estimate(at, prior)
     if candidate.health == "warning":
         seconds *= WARNING_FACTOR
+    if candidate.breaker.state(at) == "open":  # in panic mode: the more it failed, the later its turn
+        seconds *= candidate.breaker.failures + 1
     return seconds * (candidate.in_flight + 1) / max(candidate.weight, 1e-6)
+
+
+def share(candidate: Candidate, at: float) -> float:
+    """Return the part of the draws that `candidate` takes part in, `FIRST_SHARE` to 1.
+
+    It grows from the first answer, or from when its breaker closed, whichever is later.
+    """
+    measured, closed_at = candidate.measured, candidate.breaker.closed_at
+    if measured is None or candidate.breaker.opened_at is not None:
+        return FIRST_SHARE
+    begun = max(
+        float("-inf") if measured.since is None else measured.since,
+        float("-inf") if closed_at is None else closed_at,
+    )
+    return min(max((at - begun) / SLOW_START, FIRST_SHARE), 1.0)
 
 
 class PowerOfTwo:
@@ -107,10 +144,21 @@ class PowerOfTwo:
         if len(eligible) == 1:
             return eligible[0], "the only one that can serve"
         prior = prior_of(eligible)
-        drawn = self._rng.sample(eligible, 2)
+        present = self._present(eligible, at)
+        absent = len(eligible) - len(present)
+        note = f"; {absent} in slow start sat this draw out" if absent else ""
+        if len(present) == 1:
+            return present[0], f"p2c: the only one in this draw{note}"
+        drawn = self._rng.sample(present, 2)
         first, second = sorted(drawn, key=lambda each: (cost(each, prior, at), each.node_id))
         mine, theirs = cost(first, prior, at), cost(second, prior, at)
-        return first, f"p2c: cost {mine * 1000:.1f} against {theirs * 1000:.1f} of {second.name}"
+        return first, f"p2c: cost {mine * 1000:.1f} against {theirs * 1000:.1f} of {second.name}{note}"
+
+    def _present(self, eligible: Sequence[Candidate], at: float) -> Sequence[Candidate]:
+        """Return who takes part in this draw. Shares count against the largest: where all are new, nobody is."""
+        shares = [share(each, at) for each in eligible]
+        full = max(shares)
+        return [each for each, part in zip(eligible, shares, strict=True) if part >= full or self._rng.random() < part / full]
 
 
 class Rotate:
@@ -166,7 +214,7 @@ def lacking(labels: Mapping[str, str], where: Mapping[str, str]) -> str | None:
 
 
 def refusal(candidate: Candidate, where: Mapping[str, str], at: float) -> str | None:
-    """Return why `candidate` cannot serve, None when it can. The breaker is not asked here: see `choose`."""
+    """Return why `candidate` cannot serve, None when it can. The breaker is not asked here: see `_kept`."""
     missing = lacking(candidate.labels, where)
     if missing is not None:
         return f"has no {missing}"
@@ -193,28 +241,34 @@ def choose(
     *,
     where: Mapping[str, str] | None = None,
     tried: Mapping[str, str] | None = None,
+    incumbent: str | None = None,
+    ailing: str | None = None,
 ) -> Decision:
     """Return the decision among `candidates` at monotonic time `at`.
 
-    `where` holds labels that must be there; `tried` maps node ids that failed in this very attempt to how. When every breaker
-    of those who could serve is open, all of them are used (panic mode: our own trouble must not look like everybody's death).
+    `where` holds labels that must be there; `tried` maps node ids that failed in this very attempt to how. `incumbent` is the
+    node id of the choice that stands (p2c leaves it only for a clear gain); `ailing` is our own trouble, to be told.
     """
     ordered = sorted(candidates, key=lambda each: each.node_id)
     others: dict[str, Refused] = {}
-    able: list[Candidate] = []
+    fit: list[Candidate] = []
     for each in ordered:
-        because = (tried or {}).get(each.node_id) or refusal(each, where or {}, at)
+        because = refusal(each, where or {}, at)
         if because is None:
-            able.append(each)
+            fit.append(each)
         else:
             others[each.node_id] = Refused(each, because)
-    eligible = [each for each in able if each.breaker.permits(at)]
-    panic = bool(able) and not eligible
-    if panic:
-        eligible = able
-    for each in able:
-        if each not in eligible:
-            others[each.node_id] = Refused(each, _breaker_says(each.breaker, at))
+    kept, panic = _kept(fit, at)
+    eligible = []
+    for each in fit:
+        because = (tried or {}).get(each.node_id) or (None if each in kept else _breaker_says(each.breaker, at))
+        if because is None:
+            eligible.append(each)
+        else:
+            others[each.node_id] = Refused(each, because)
+    if not eligible:  # all who are left were tried just now: the others' breakers may be wrong
+        eligible = [each for each in fit if each.node_id not in (tried or {})]
+        panic = panic or "nobody else is left, so open breakers are tried too" if eligible else panic
     signed = [each for each in eligible if each.trust == "signed"]
     if signed and len(signed) < len(eligible):
         for each in eligible:
@@ -224,9 +278,49 @@ def choose(
     if not eligible:
         return Decision(None, "nobody can serve", tuple(others[each.node_id] for each in ordered))
     taken, because = strategy.pick(eligible, at)
-    if panic:
-        because += "; every breaker is open, so all are tried"
+    if strategy.name == "p2c" and incumbent is not None:
+        taken, because = _settled(taken, because, eligible, incumbent, at)
+    because = "; ".join(each for each in (because, panic, ailing and f"{ailing}: no failure is held against anybody") if each)
     for each in eligible:
         if each is not taken:
-            others[each.node_id] = Refused(each, "could serve, was not picked", fit=True)
+            others[each.node_id] = Refused(each, _possible(each, at), fit=True)
     return Decision(taken, because, tuple(others[each.node_id] for each in ordered if each is not taken))
+
+
+def _kept(fit: Sequence[Candidate], at: float) -> tuple[Sequence[Candidate], str]:
+    """Return those whom their breakers leave in, and in panic mode all, with what is to be said of it."""
+    kept = [each for each in fit if each.breaker.permits(at)]
+    least = math.ceil(len(fit) * MINIMUM_SHARE)
+    if len(kept) >= least:
+        return kept, ""
+    if not kept:
+        return fit, "every breaker is open, so all are tried"
+    return fit, f"panic: only {len(kept)} of {len(fit)} breakers are closed, at least {least} should be, so all are used"
+
+
+def _settled(
+    picked: Candidate, because: str, eligible: Sequence[Candidate], incumbent: str, at: float
+) -> tuple[Candidate, str]:
+    """Return the standing choice where `picked` is no clear gain over it, else `picked`."""
+    standing = next((each for each in eligible if each.node_id == incumbent), None)
+    if standing is None or standing is picked:
+        return picked, because
+    prior = prior_of(eligible)
+    mine, theirs = cost(standing, prior, at), cost(picked, prior, at)
+    if theirs * GAIN < mine:
+        return picked, f"{because}; left {standing.name}, which costs {mine * 1000:.1f}"
+    return (
+        standing,
+        f"stays: cost {mine * 1000:.1f}, and {picked.name} with {theirs * 1000:.1f} is no clear gain (half would be)",
+    )
+
+
+def _possible(candidate: Candidate, at: float) -> str:
+    part = share(candidate, at)
+    state = candidate.breaker.state(at)
+    notes = [
+        f"slow start: {part:.0%} of the draws" if part < 1 and candidate.measured is not None else "",
+        f"never measured: {part:.0%} of the draws" if candidate.measured is None else "",
+        f"breaker {state}" if state != "closed" else "on probation" if candidate.breaker.on_probation(at) else "",
+    ]
+    return "; ".join(["could serve, was not picked", *(each for each in notes if each)])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from dragon.connect import lookup
 from dragon.connect.breaker import CLOSED
 from dragon.connect.choice import Candidate, Decision, Strategy, choose
+from dragon.connect.pulse import Pulse
 from dragon.connect.reach import Reach, Reaches
 from dragon.connect.routes import Destination, LocalRoute, Route, RouteName
 from dragon.connect.trial import Trial
@@ -107,6 +108,7 @@ class Finder:
         self.catalogue = catalogue
         self.strategy = strategy
         self.reaches = Reaches()
+        self.pulse = Pulse(clock, kubo)
         self.routes = routes
         self.relayed: frozenset[str] = frozenset()
         self._view = view
@@ -116,6 +118,8 @@ class Finder:
         self._trial = trial
         self._rng = rng
         self._introduce = introduce
+        self._standing: dict[tuple[str, str], str] = {}
+        """(slug, route) → the node id found last: left only for a clear gain."""
 
     def slugs(self, service: str) -> tuple[str, ...]:
         """Return the slugs that `service` may mean, best first; `UnknownService` when nobody knows it."""
@@ -158,7 +162,7 @@ class Finder:
     def pick(self, wish: Wish, like: Found, tried: Mapping[str, str]) -> Found | None:
         """Return who would serve one more connection of a forward that `like` serves too, without testing; None: nobody."""
         providers = self._some(like.slug, wish.where)
-        decision = self.decide(like.slug, providers, like.route, wish, tried)
+        decision = self.decide(like.slug, providers, like.route, wish, tried, settled=False)
         if decision.provider is None:
             return None
         return self._found(like.entry, like.route, decision.provider, decision.because)
@@ -190,13 +194,18 @@ class Finder:
             measured=reach.measured, in_flight=reach.in_flight, breaker=reach.breaker,
         )  # fmt: skip
 
-    def decide(self, slug: str, providers: Sequence[Provider], route: Route, wish: Wish, tried: Mapping[str, str]) -> Decision:
-        """Return who is taken now over `route`: one of `providers`, or a host of the route's own."""
-        return self._decide(wish.strategy or self.strategy, slug, providers, route, wish.where, tried)
+    def decide(
+        self, slug: str, providers: Sequence[Provider], route: Route, wish: Wish, tried: Mapping[str, str], *, settled: bool
+    ) -> Decision:
+        """Return who is taken now over `route`: one of `providers`, or a host of the route's own.
+
+        `settled`: what was found last is left only for a clear gain.
+        """
+        return self._decide(wish.strategy or self.strategy, slug, providers, route, wish.where, tried, settled=settled)
 
     def preview(self, slug: str, route: Route) -> Decision:
         """Return who would be taken now, without disturbing whose turn it is."""
-        return self._decide(copy.deepcopy(self.strategy), slug, self._some(slug, {}), route, {}, {})
+        return self._decide(copy.deepcopy(self.strategy), slug, self._some(slug, {}), route, {}, {}, settled=True)
 
     def _decide(
         self,
@@ -206,6 +215,8 @@ class Finder:
         route: Route,
         where: Mapping[str, str],
         tried: Mapping[str, str],
+        *,
+        settled: bool,
     ) -> Decision:
         own = route.destinations(slug)
         if own is not None:
@@ -213,7 +224,9 @@ class Finder:
             where = {}  # nobody has said which labels they have; the trial asks the service itself
         else:
             candidates = [self.candidate(each, route.name) for each in providers if each.is_self == (route.name == "local")]
-        return choose(candidates, strategy, self._clock.monotonic(), where=where, tried=tried)
+        incumbent = self._standing.get((slug, route.name)) if settled else None
+        at = self._clock.monotonic()
+        return choose(candidates, strategy, at, where=where, tried=tried, incumbent=incumbent, ailing=self.pulse.ailing())
 
     def ways(self, slugs: Sequence[str], offered: Mapping[str, Sequence[Provider]], wish: Wish) -> list[Way]:
         """Return the ways that a search for `wish` tries, in order. Raises `UsageError` for a route that cannot be meant."""
@@ -314,7 +327,7 @@ class Finder:
         try:
             while True:
                 busy = {candidate.node_id: "being tried" for candidate, _ in running.values()}
-                decision = self.decide(entry.slug, providers, route, wish, {**failed, **busy})
+                decision = self.decide(entry.slug, providers, route, wish, {**failed, **busy}, settled=True)
                 taken = decision.provider
                 if taken is not None:
                     forced = wish.via is not None
@@ -329,6 +342,7 @@ class Finder:
                     candidate, because = running.pop(trial)
                     why = trial.result()
                     if why is None:
+                        self._standing[entry.slug, route.name] = candidate.node_id
                         return self._found(entry, route, candidate, because)
                     failed[candidate.node_id] = why
                     log.info("%s of %s does not work: %s", entry.slug, candidate.name, why)
@@ -355,6 +369,12 @@ class Finder:
         self, entry: CatalogueEntry, route: Route, node_id: str, where: Mapping[str, str], *, forced: bool = False
     ) -> str | None:
         """Open the way and test the service; None when it works, else why not. Raises `SshRefused` where `forced`."""
+        with self.pulse.beside():
+            return await self._test(entry, route, node_id, where, forced=forced)
+
+    async def _test(
+        self, entry: CatalogueEntry, route: Route, node_id: str, where: Mapping[str, str], *, forced: bool
+    ) -> str | None:
         reach = self.reaches.of(node_id, entry.slug, route.name)
         began = self._clock.monotonic()
         reach.attempt(began)
@@ -368,21 +388,29 @@ class Finder:
                 await self._introduce_to(node_id)
                 answer = await self._trial.run(entry, port, where)
         except (PeerUnreachable, SshRefused) as error:
-            reach.fail(self._clock.monotonic(), str(error))
+            why = await self._blame(reach, route, str(error))
             if forced and isinstance(error, SshRefused):
                 raise
-            return str(error)
+            return why
         except asyncio.CancelledError:
-            reach.slow(self._clock.monotonic() - began, self._clock.monotonic())
+            if self.pulse.ailing() is None:
+                reach.slow(self._clock.monotonic() - began, self._clock.monotonic())
             raise
-        at = self._clock.monotonic()
         if answer.why is None:
-            reach.succeed(answer.rtt, at)
-        elif answer.unfit:
-            return answer.why
-        else:
-            reach.fail(at, answer.why)
-        return answer.why
+            reach.succeed(answer.rtt if self.pulse.ailing() is None else None, self._clock.monotonic())
+            return None
+        return answer.why if answer.unfit else await self._blame(reach, route, answer.why)
+
+    async def _blame(self, reach: Reach, route: Route, why: str) -> str:
+        """Hold a failure against the provider unless we have reason to doubt ourselves; return what is to be said of it."""
+        if route.name == "p2p":
+            await self.pulse.ask_engine()
+        ours = self.pulse.ailing()
+        if ours is None:
+            reach.fail(self._clock.monotonic(), why)
+            return why
+        reach.excuse(why)
+        return f"{why} (not held against it: {ours})"
 
     async def _introduce_to(self, node_id: str) -> None:
         if self._introduce is not None:

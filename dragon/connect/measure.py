@@ -22,11 +22,15 @@ a swarm (a question to a model, a picture) last seconds and come minutes apart."
 
 @dataclass(frozen=True, slots=True)
 class PeakEwma:
-    """The latency of one provider's service over one route. `cost` in seconds, valid at `stamp` (monotonic seconds)."""
+    """The latency of one provider's service over one route. `cost` in seconds, valid at `stamp` (monotonic seconds).
+
+    `since`: when the first answer came; None: longer ago than matters.
+    """
 
     cost: float
     stamp: float
     samples: int = 1
+    since: float | None = None
 
     def observe(self, seconds: float, at: float) -> PeakEwma:
         """Return the measure after one more answer that took `seconds`."""
@@ -35,7 +39,7 @@ class PeakEwma:
         else:
             weight = math.exp(-max(at - self.stamp, 0.0) / TAU)
             cost = self.cost * weight + seconds * (1.0 - weight)
-        return PeakEwma(cost, max(at, self.stamp), self.samples + 1)
+        return PeakEwma(cost, max(at, self.stamp), self.samples + 1, self.since)
 
     def estimate(self, at: float, prior: float) -> float:
         """Return the seconds to expect at `at`: the measure, fading towards `prior` with age."""
@@ -45,4 +49,4 @@ class PeakEwma:
 
 def observed(measure: PeakEwma | None, seconds: float, at: float) -> PeakEwma:
     """Return `measure` with one more answer; the first answer is the first measure."""
-    return PeakEwma(seconds, at) if measure is None else measure.observe(seconds, at)
+    return PeakEwma(seconds, at, since=at) if measure is None else measure.observe(seconds, at)

@@ -64,7 +64,7 @@ class Reach:
 
     def succeed(self, seconds: float | None, at: float) -> None:
         """It answered; `seconds` until the first byte, None where that says nothing about its speed."""
-        self.breaker = self.breaker.succeed()
+        self.breaker = self.breaker.succeed(at)
         self.proven_at = self.used_at = at
         if seconds is not None:
             self._took(seconds, at)
@@ -79,6 +79,12 @@ class Reach:
         self.used_at = at
         self.last_failure = why
         self.breaker = self.breaker.fail(at, why)
+
+    def excuse(self, why: str) -> None:
+        """It did not answer as it should, and that may be our own trouble: its breaker hears nothing of it."""
+        self.failures += 1
+        self.last_failure = why
+        self.breaker = self.breaker.excuse()
 
     def die(self, at: float, why: str) -> None:
         """It is known to be gone."""

@@ -18,7 +18,7 @@ def test_a_peak_counts_at_once_and_fades_slowly() -> None:
 
 
 def test_first_answer_is_the_first_measure() -> None:
-    assert observed(None, 0.2, 5.0) == PeakEwma(0.2, 5.0, 1)
+    assert observed(None, 0.2, 5.0) == PeakEwma(0.2, 5.0, 1, since=5.0)
 
 
 def test_old_news_fades_towards_what_is_assumed_of_strangers() -> None:
