@@ -1,13 +1,18 @@
 """What a node costs that has nothing to do: 20 services run beside it and are offered, one neighbour, nobody asks for anything.
 
-Memory and CPU of `dragon serve` itself, and of its Kubo for comparison, over two of its slow surveys and several beats.
+Memory and CPU of `dragon serve` itself over two of its slow surveys and several beats. For comparison its Kubo, and a bare
+asyncio loop that only wakes: on a busy machine with cold caches a wake costs several times what it costs on an idle one.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +27,17 @@ SETTLE = 15.0
 
 WINDOW = 60.0
 """Seconds: two of the full surveys, one each 30 s."""
+
+WAKES = 20
+"""Wakes a second of the bare loop: about as many as the node's own timers and answers make."""
+
+BARE = f"""
+import asyncio
+async def main():
+    while True:
+        await asyncio.sleep(1 / {WAKES})
+asyncio.run(main())
+"""
 
 FOUND_BOUND = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -49,16 +65,18 @@ def run() -> list[Row]:
             for slug, port in zip(slugs, ports, strict=True)
         )
         only = ", ".join(f'"{slug}"' for slug in slugs)
-        with service(folder) as beside, nodes(folder, [(f"only = [{only}]", tables), ("only = []", "")]) as (node, neighbour):
+        catalogues = [(f"only = [{only}]", tables), ("only = []", "")]
+        with service(folder) as beside, nodes(folder, catalogues) as (node, neighbour), _bare_loop() as bare:
             beside.open(*ports)
             both = [control(each) for each in (node, neighbour)]
             wait_for(lambda: all(len(each.services()) == SERVICES for each in both), FOUND_BOUND, "not all were found")
             time.sleep(SETTLE)
-            pids = _pids(node)
+            pids = (*_pids(node), bare)
             before = [_cost(pid) for pid in pids]
             time.sleep(WINDOW)
-            ours, kubo = [_cost(pid) for pid in pids]
-            cpu, kubo_cpu = ((now.cpu - then.cpu) / WINDOW * 100 for now, then in zip((ours, kubo), before, strict=True))
+            after = [_cost(pid) for pid in pids]
+    cpu, kubo_cpu, bare_cpu = ((now.cpu - then.cpu) / WINDOW * 100 for now, then in zip(after, before, strict=True))
+    ours, kubo, _ = after
     return [
         Row("dragon serve, resident (RSS)", ours.rss / MEGABYTE, "MB", "80 MB", ours.rss / MEGABYTE / 80, "<= 1"),
         Row("dragon serve, its share of shared pages (PSS)", ours.pss / MEGABYTE, "MB"),
@@ -66,7 +84,25 @@ def run() -> list[Row]:
         Row("dragon serve, threads", ours.threads, ""),
         Row("its Kubo, resident (RSS)", kubo.rss / MEGABYTE, "MB", "dragon / Kubo", ours.rss / kubo.rss),
         Row("its Kubo, CPU of one core", kubo_cpu, "%", "dragon / Kubo", cpu / kubo_cpu if kubo_cpu else None),
+        Row(
+            f"a bare asyncio loop that wakes {WAKES} times a second, CPU",
+            bare_cpu,
+            "%",
+            "dragon / bare loop",
+            cpu / bare_cpu if bare_cpu else None,
+        ),
     ]
+
+
+@contextmanager
+def _bare_loop() -> Iterator[int]:
+    """Give the process id of a bare loop."""
+    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", BARE])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _pids(node: DragonNode) -> tuple[int, int]:
