@@ -12,6 +12,8 @@ from dragon.registry.view import Admitted, Duplicate, Rejected, View
 from registry_schema import BadSignature, Parsed, ed25519_node_id
 from tests.simulator.signers import NOW_MS, SWARM, Signer
 
+pytestmark = pytest.mark.timeout(600)  # pure computing: seconds on a machine of its own, minutes on a busy one
+
 FRIENDS = [Signer(f"friend {number}") for number in range(50)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -13,6 +14,8 @@ from dragon.registry.view import Admitted, View
 from dragon.store import next_sequence
 from registry_schema import Parsed, Rank, parse
 from tests.simulator.signers import NOW_MS, SWARM, Signer
+
+pytestmark = pytest.mark.timeout(600)  # pure computing: seconds on a machine of its own, minutes on a busy one
 
 LEASE, BEAT = 90.0, 30.0
 PEERS = [Signer(f"peer {number}") for number in range(3)]

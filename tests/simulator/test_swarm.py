@@ -11,6 +11,8 @@ from dragon.registry.view import Admitted
 from tests.simulator.signers import NOW_MS
 from tests.simulator.swarm import Node, Swarm
 
+pytestmark = pytest.mark.timeout(600)  # pure computing: seconds on a machine of its own, minutes on a busy one
+
 BEAT = 30.0
 LEASE = 90.0
 SLUGS = ("comfyui", "ollama", "orpheus", "ssh", "strfry")
