@@ -249,7 +249,8 @@ def cascade(preset: str, routes: Mapping[RouteName, Route], allowed: tuple[str, 
     if name not in known:
         raise UsageError(f"no route is called {via!r}", f"routes are {', '.join(known)}")
     if known[name] not in routes:
-        raise UsageError(f"route {name} is not set up: no host is configured for it", "use --via p2p, or leave --via out")
+        hint = "set `host` under [ssh] in config.toml, or SWARM_REMOTE_HOST" if name.startswith("ssh") else "leave --via out"
+        raise UsageError(f"route {name} is not set up: no host is configured for it", hint)
     if name not in allowed:
         raise UsageError(f"the catalogue does not allow route {name} for this service", f"it allows {', '.join(allowed)}")
     return [routes[known[name]]]

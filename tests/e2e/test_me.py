@@ -188,7 +188,7 @@ def test_without_p2p_there_is_no_connection_to_others(station: Station, switch: 
         (["ollama", "P2P", "zzzz"], "Node not found: zzzz"),
         (["ollama", "P2P", "1", "2"], "too many words"),
         (["ollama", "LOCAL"], "does not run here"),
-        (["ollama", "SSH"], "ssh"),
+        (["ollama", "SSH"], "set `host` under [ssh]"),
         (["olama"], "did you mean ollama"),
         (["comfyui"], "Erreur : Le port ComfyUI n'est pas accessible"),
         (["perplexica"], "Could not establish connection to Perplexica API"),
