@@ -28,19 +28,7 @@ from dragon.registry.roster import Roster
 from dragon.registry.verdict import Admitted, Change, Duplicate, Hearing, Rejected, Source, Verdict
 from registry_schema import FromTheFuture, Parsed, Rank, Rejection, check_bounds, equivocates, parse
 
-__all__ = [
-    "Admitted",
-    "Change",
-    "Duplicate",
-    "NodeView",
-    "Policy",
-    "Provider",
-    "Rejected",
-    "State",
-    "Trust",
-    "Verdict",
-    "View",
-]
+__all__ = ["Admitted", "Change", "Duplicate", "NodeView", "Policy", "Provider", "Rejected", "State", "Trust", "Verdict", "View"]
 
 
 class View:
