@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from dragon import __version__
 from dragon.api import Document
@@ -160,9 +160,10 @@ class NodeBackend:
         port: int | None,
         raw: bool,
         strategy: str | None,
+        pool: int | Literal["auto"] | None = None,
     ) -> Document:
         request = ForwardRequest(
-            slug=slug, target=target, where=where, via=via, spread=spread, port=port, raw=raw, strategy=strategy
+            slug=slug, target=target, where=where, via=via, spread=spread, port=port, raw=raw, strategy=strategy, pool=pool
         )
         return asdict(await self._forwards.forward(request))
 

@@ -66,6 +66,7 @@ class Control:
         port: int | None = None,
         raw: bool = False,
         strategy: str | None = None,
+        pool: int | str | None = None,
     ) -> Document:
         wish = {
             "slug": slug,
@@ -76,6 +77,7 @@ class Control:
             "port": port,
             "raw": raw,
             "strategy": strategy,
+            "pool": pool,
         }
         return self._object("POST", "/v1/forwards", wish, timeout=FORWARD_TIMEOUT)
 
@@ -280,10 +282,11 @@ class Dragon:
         spread: bool = False,
         port: int | None = None,
         raw: bool = False,
+        pool: int | str | None = None,
     ) -> Document:
         """Open a forward, or find the one that is open: `{slug, provider, route, host, port, url, reused}`."""
         return await _in_thread(
-            lambda: self._control.forward(slug, target, where=where, via=via, spread=spread, port=port, raw=raw)
+            lambda: self._control.forward(slug, target, where=where, via=via, spread=spread, port=port, raw=raw, pool=pool)
         )
 
     @asynccontextmanager
@@ -297,6 +300,7 @@ class Dragon:
         spread: bool = False,
         port: int | None = None,
         raw: bool = False,
+        pool: int | str | None = None,
         close: bool = False,
     ) -> AsyncIterator[str]:
         """Give the URL of a forward for the time of the context.
@@ -304,7 +308,7 @@ class Dragon:
         The port stays open afterwards, because other programs may have been given the same one, and costs nothing: its tunnel
         closes when idle, and the next use finds it at once. `close=True` closes a forward that this call opened.
         """
-        opened = await self.open(slug, target, where=where, via=via, spread=spread, port=port, raw=raw)
+        opened = await self.open(slug, target, where=where, via=via, spread=spread, port=port, raw=raw, pool=pool)
         try:
             yield str(opened["url"])
         finally:

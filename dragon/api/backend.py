@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object in one of the shapes of DESIGN §8."""
@@ -42,10 +42,11 @@ class Backend(Protocol):
         port: int | None,
         raw: bool,
         strategy: str | None,
+        pool: int | Literal["auto"] | None = None,
     ) -> Document:
         """Open (or find) a forward and return `{slug, provider, route, host, port, url, reused}`.
 
-        `strategy` None: the one of the settings.
+        `strategy` None: the one of the settings. `pool`: how many providers are kept warm behind the port, None for no pool.
 
         Raises `UnknownService`, `AmbiguousNode`, `NoProvider`, `PortInUse`.
         """

@@ -88,6 +88,7 @@ class Routes:
                 port=wish.port,
                 raw=wish.raw,
                 strategy=wish.strategy,
+                pool=wish.pool,
             )
         )
 

@@ -147,6 +147,7 @@ def forward(
     via: Annotated[str | None, typer.Option(metavar="ROUTE", help="Only this route: local, ssh6, ssh4 or p2p.")] = None,
     spread: Annotated[bool, typer.Option("--spread", help="Choose anew for every connection.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The local port.")] = None,
+    pool: Annotated[str | None, typer.Option(metavar="N|auto", help="Keep N providers warm, or as many as needed.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Hand the port to Kubo: a tenth faster, no failover.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -155,7 +156,7 @@ def forward(
     Prints its URL. The port stays until `dragon off`; when a provider dies, the next one takes over behind it.
     """
     labels = dict(_pair(word) for word in where or [])
-    opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw)
+    opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw, pool=_pool_size(pool))
     if as_json:
         return output.print_json(opened)
     output.print_line(str(opened["url"]))
@@ -286,6 +287,14 @@ def _listing(listing: str, slug: str | None, render: Any, as_json: bool, watch: 
     else:
         documents = node.peers() if listing == "peers" else node.forwards()
     return output.print_json(documents) if as_json else output.print_table(render(documents))
+
+
+def _pool_size(word: str | None) -> int | str | None:
+    if word is None or word == "auto":
+        return word
+    if word.isascii() and word.isdecimal() and len(word) <= 3:
+        return int(word)
+    raise UsageError(f"--pool {word}: neither a number nor auto", "for example --pool 2")
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -59,6 +59,7 @@ def forwards(documents: list[Document]) -> Table:
             Cell(f"{_text(forward, 'alias')} {short_id(forward.get('provider'))}".strip()),
             Cell(_text(forward, "route")),
             Cell(_text(forward, "connections")),
+            Cell(_pool(forward.get("pool"))),
             Cell(milliseconds(forward.get("latency_ms"))),
             Cell(milliseconds(forward.get("p95_ms"))),
             Cell(speed(forward.get("bytes_per_second"))),
@@ -66,8 +67,17 @@ def forwards(documents: list[Document]) -> Table:
         ]
         for forward in documents
     ]
-    columns = ("service", "url", "provider", "route", "connections", "latency", "p95", "speed", "state")
+    columns = ("service", "url", "provider", "route", "connections", "pool", "latency", "p95", "speed", "state")
     return Table(columns, rows, "no forward is open: dragon forward SLUG")
+
+
+def _pool(pool: object) -> str:
+    """Return who is in it, and how many are wanted: `2/2 alpha beta`."""
+    if not isinstance(pool, Mapping):
+        return ""
+    members = [member for member in pool.get("members", []) if isinstance(member, Mapping)]
+    notes = [note for note, is_so in (("auto", pool.get("auto")), ("resting", pool.get("resting"))) if is_so]
+    return " ".join([f"{len(members)}/{pool.get('wanted')}", *notes, *(_text(member, "alias") for member in members)])
 
 
 def providers(documents: list[Document]) -> Table:

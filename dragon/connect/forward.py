@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dragon.clock import Clock
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
 from dragon.connect.opening import Outcome, may_resend, open_conversation
+from dragon.connect.pool import Pool
 from dragon.connect.relay import Relay, make_relay, reset, tune
 from dragon.errors import LocalError, PeerUnreachable
 
@@ -76,11 +77,13 @@ class Forward:
         clock: Clock,
         *,
         spread: bool,
+        pool: Pool | None = None,
         on_move: Callable[[], None] = lambda: None,
     ) -> None:
         self.wish = wish
         self.found = found
-        self.spread = spread
+        self.spread = spread or pool is not None
+        self.pool = pool
         self.port = int(listener.getsockname()[1])
         self.opened_at = clock.monotonic()
         self.used_at = self.opened_at
@@ -128,11 +131,15 @@ class Forward:
             each.counted = counts
         return quiet - lively
 
-    def measure(self) -> None:
-        """Take note of what the running connections moved since the last call."""
+    def look(self) -> None:
+        """Take note of what the running connections moved since the last call, and let the pool look after itself."""
         at = self._clock.monotonic()
         for each in self._conversations:
             each.measure(at)
+        if self.pool is not None:
+            self.pool.look(self.connections, self.used_at)
+            if self.pool.members and self.found.node_id not in self.pool.members:
+                self.found = next(iter(self.pool.members.values()))
 
     # -- what happens to providers ------------------------------------------------------------------------------------
 
@@ -164,6 +171,8 @@ class Forward:
         self._stop_accepting()
         if self._listener.fileno() >= 0:
             self._listener.close()
+        if self.pool is not None:
+            await self.pool.close()
         for each in [each for each in self._conversations if each.relay is not None]:
             assert each.relay is not None
             each.relay.abort("the forward was closed")
@@ -329,14 +338,17 @@ class Forward:
         return await asyncio.shield(self._seek(reasons))
 
     async def _spread(self, tried: dict[str, str]) -> Found:
-        picked = self._finder.pick(self.wish, self.found, tried)
+        picked = self._finder.pick(self.wish, self.found, tried) if self.pool is None else self.pool.pick(tried)
         if picked is not None and self._clock.monotonic() - picked.reach.proven_at < PROVEN_FOR:
             return picked
         if picked is not None and await self._finder.works(picked) is None:
             return picked
         if picked is not None:
             tried[picked.node_id] = picked.reach.last_failure
-        return await self._finder.find(self.wish, tried)
+        found = await self._finder.find(self.wish, tried)
+        if self.pool is not None:
+            self.pool.adopt(found)
+        return found
 
     def _seek(self, tried: dict[str, str]) -> asyncio.Task[Found]:
         """Look for another provider; all who need one meanwhile wait for the same search."""

@@ -16,8 +16,9 @@ from dragon.connect import explain, lookup, ports
 from dragon.connect.choice import strategy_named
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Introduce, Wish
 from dragon.connect.forward import Forward
-from dragon.connect.opened import Key, Opened, Raw
+from dragon.connect.opened import Key, Opened, Raw, forced_route, key_of
 from dragon.connect.performance import Performance, performances
+from dragon.connect.pool import Pool
 from dragon.connect.records import Records, SmallStore
 from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult, url_of
 from dragon.connect.routes import CASCADES, LocalRoute, P2PRoute, Route, RouteName
@@ -97,10 +98,10 @@ class Forwards:
         not answer. Equal requests at the same time share one search and one leg.
         """
         wish = Wish(
-            request.slug.strip().lower(), lookup.parse_target(request.target), dict(request.where), request.via,
+            request.slug.strip().lower(), lookup.parse_target(request.target), dict(request.where), forced_route(request),
             strategy_named(request.strategy, self._rng) if request.strategy is not None else None,
         )  # fmt: skip
-        key = _key(request, wish)
+        key = key_of(request, wish)
         existing = self._find(key, request.port)
         if existing is not None and self._is_proven(existing):
             return existing.result(reused=True)
@@ -202,7 +203,7 @@ class Forwards:
         silent: set[str] = set()
         for each in self._open:
             if isinstance(each.way, Forward):
-                each.way.measure()
+                each.way.look()
                 silent |= each.way.quiet_nodes()
                 why = self._finder.standing(each.found.node_id, each.found.slug) if each.found.is_node else None
                 if why is not None:
@@ -266,7 +267,12 @@ class Forwards:
                 listener.close()
                 way = await self._raw(found, port)
             else:
-                way = Forward(wish, found, listener, self._finder, self._clock, spread=request.spread, on_move=self._changed)
+                pool = self._pool(request, wish, found)
+                way = Forward(
+                    wish, found, listener, self._finder, self._clock,
+                    spread=request.spread, pool=pool, on_move=self._changed,
+                )  # fmt: skip
+                way.look()
         except BaseException:
             if listener is not None:
                 listener.close()
@@ -304,6 +310,12 @@ class Forwards:
         found = Found(self._node_id, alias, slug, entry, self._local, reach, "it runs here")
         way = Forward(wish, found, listener, self._finder, self._clock, spread=False, on_move=self._changed)
         return self._keep(Opened(key, request, way)).result(reused=False)
+
+    def _pool(self, request: ForwardRequest, wish: Wish, found: Found) -> Pool | None:
+        if request.pool is None:
+            return None
+        rest_after = self._settings.idle_seconds
+        return Pool(wish, found, request.pool, self._finder, self._clock, rest_after=rest_after, on_change=self._changed)
 
     async def _raw(self, found: Found, port: int) -> Raw:
         if found.route.name != "p2p":
@@ -365,16 +377,3 @@ class Forwards:
     def _changed(self) -> None:
         for callback in self._callbacks:
             callback()
-
-
-def _key(request: ForwardRequest, wish: Wish) -> Key:
-    target = "auto" if isinstance(wish.target, lookup.Auto) else request.target.strip()
-    return (
-        wish.service,
-        target,
-        tuple(sorted(wish.where.items())),
-        wish.via or "",
-        request.spread,
-        request.raw,
-        request.strategy or "",
-    )

@@ -1,21 +1,24 @@
-"""An open forward with the request that it serves, and how it is shown."""
+"""An open forward with the request that it serves: what makes two requests the same, and how it is shown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dragon.connect.finder import Found
+from dragon.connect import lookup
+from dragon.connect.finder import Found, Wish
 from dragon.connect.forward import Forward
 from dragon.connect.performance import figures
 from dragon.connect.ports import HOST
 from dragon.connect.request import ForwardInfo, ForwardRequest, ForwardResult, url_of
+from dragon.connect.scaling import LARGEST
+from dragon.errors import UsageError
 
 if TYPE_CHECKING:
     from dragon.kubo.tunnels import Leg
 
-Key = tuple[str, str, tuple[tuple[str, str], ...], str, bool, bool, str]
-"""What makes two requests the same: service, target, labels, route, spread, raw, strategy."""
+Key = tuple[str, str, tuple[tuple[str, str], ...], str, bool, bool, str, str]
+"""What makes two requests the same: service, target, labels, route, spread, raw, strategy, pool."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +73,7 @@ class Opened:
             url=self.url,
             target=self.request.target,
             where=dict(self.request.where),
-            spread=self.request.spread,
+            spread=ours.spread if ours else False,
             since=at - way.opened_at,
             raw=ours is None,
             healthy=healthy,
@@ -83,4 +86,38 @@ class Opened:
             bytes_sent=sent,
             bytes_received=received,
             figures=figures(found.reach, at),
+            pool=ours.pool.info() if ours and ours.pool else None,
         )
+
+
+def key_of(request: ForwardRequest, wish: Wish) -> Key:
+    """Return what tells `request` from others."""
+    target = "auto" if isinstance(wish.target, lookup.Auto) else request.target.strip()
+    return (
+        wish.service,
+        target,
+        tuple(sorted(wish.where.items())),
+        wish.via or "",
+        request.spread,
+        request.raw,
+        request.strategy or "",
+        str(request.pool or ""),
+    )
+
+
+def forced_route(request: ForwardRequest) -> str | None:
+    """Return the route that `request` forces, None for the cascade. Raises `UsageError` for what contradicts a pool.
+
+    A pool is one of nodes, over p2p: neither this machine nor a host of SSH is a member.
+    """
+    if request.pool is None:
+        return request.via
+    if request.raw:
+        raise UsageError("a raw port has one provider", "leave --raw or --pool out")
+    if request.target.strip().lower() != "auto":
+        raise UsageError("a pool chooses its providers by itself", "leave the provider out, or --pool")
+    if (request.via or "p2p").strip().lower() != "p2p":
+        raise UsageError(f"a pool is one of nodes of the swarm, route {request.via} leads elsewhere", "leave --via out")
+    if isinstance(request.pool, int) and not 1 <= request.pool <= LARGEST:
+        raise UsageError(f"a pool has 1 to {LARGEST} providers, or `auto`", "for example --pool 2")
+    return "p2p"

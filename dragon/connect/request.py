@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dragon.connect.performance import NOTHING_MEASURED, Figures
+
+if TYPE_CHECKING:
+    from dragon.connect.pool import PoolInfo, PoolSize
 
 URL_SCHEMES = {"http": "http", "https": "https", "ws": "ws", "wss": "wss", "ssh": "ssh"}
 
@@ -23,6 +27,8 @@ class ForwardRequest:
     raw: bool = False
     strategy: str | None = None
     """How one of several providers is chosen, where that is not what the settings say."""
+    pool: PoolSize | None = None
+    """How many providers are kept warm behind the port; connections are spread over them. None: one, and no pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class ForwardInfo:
     bytes_received: int = 0
     figures: Figures = NOTHING_MEASURED
     """How its provider performs over its route, whichever forward used it."""
+    pool: PoolInfo | None = None
 
 
 def url_of(scheme: str, host: str, port: int) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dragon.api import Document, serve_api
 from dragon.config import ApiSettings
@@ -143,8 +143,9 @@ class PlainBackend:
         port: int | None,
         raw: bool,
         strategy: str | None = None,
+        pool: int | Literal["auto"] | None = None,
     ) -> Document:
-        self._step("forward", slug, target, dict(where), via, spread, port, raw, *([strategy] if strategy else []))
+        self._step("forward", slug, target, dict(where), via, spread, port, raw, *(each for each in (strategy, pool) if each))
         if slug != "ollama":
             raise NoProvider(f"nobody offers {slug}", "see who offers what: dragon services")
         reused = bool(self.open)

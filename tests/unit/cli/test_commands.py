@@ -358,3 +358,23 @@ def test_providers_shows_what_was_measured(node: ServedBackend, capsys: pytest.C
     node.backend.performed = []
     assert "nobody offers it" in text_of("providers ollama", capsys)
     assert run(["providers", "olama"]) == 2
+
+
+def test_forward_with_a_pool_and_how_it_is_shown(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    text_of("forward ollama --pool auto", capsys)
+    text_of("forward ollama --pool 2", capsys)
+    assert [step[-1] for step in node.backend.asked] == ["auto", 2]
+    for wrong in ("0", "17", "many", "-1", "2.5", "9" * 50):
+        assert run(["forward", "ollama", "--pool", wrong]) == 2, wrong
+    capsys.readouterr()
+    member = {"id": ALPHA, "alias": "alpha", "in_flight": 0, "proven": 1.0}
+    node.backend.open[0] |= {
+        "pool": {"wanted": 2, "auto": True, "resting": True, "members": [member, {**member, "alias": "beta"}]},
+        "latency_ms": 12.5,
+        "p95_ms": 40.0,
+        "bytes_per_second": 1e6,
+    }
+    shown = text_of("forwards", capsys)
+    assert "2/2 auto resting alpha beta" in shown
+    for figure in ("12ms", "40ms", "1.0MB/s"):
+        assert figure in shown.split()
