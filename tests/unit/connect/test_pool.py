@@ -13,7 +13,7 @@ from dragon.connect import ForwardInfo
 from dragon.connect.pool import PoolInfo
 from dragon.connect.scaling import GROW_ABOVE
 from dragon.errors import UsageError
-from tests.unit.connect.sockets import Server, connect, echo, get, receive, send, until
+from tests.unit.connect.sockets import Server, connect, echo, get, http, receive, send, until
 from tests.unit.connect.test_forwards import World
 
 
@@ -149,8 +149,17 @@ async def test_what_contradicts_a_pool_is_said(world: World, target: str, option
 
 
 async def test_off_ends_what_the_pool_was_doing(world: World) -> None:
+    slow = Server(http("alpha", delay=30.0))
     await world.add()
-    before = len(asyncio.all_tasks())
     await world.forward(pool=2)
+    await world.add(slow)  # its test hangs, and with it the growth
+    await until(lambda: slow.connections > 0)
+    assert _busy()
     await world.me.forwards.off(None)
-    await until(lambda: len(asyncio.all_tasks()) <= before)
+    assert not _busy()
+
+
+def _busy() -> list[str]:
+    """The names of what pools are doing."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks() if not task.done()]
+    return [name for name in names if name.startswith("Pool.")]
