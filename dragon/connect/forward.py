@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dragon.clock import Clock
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
 from dragon.connect.opening import Outcome, may_resend, open_conversation
+from dragon.connect.patience import Patience
 from dragon.connect.pool import Pool
 from dragon.connect.relay import Relay, make_relay, reset, tune
 from dragon.errors import LocalError, PeerUnreachable
@@ -43,6 +44,9 @@ class _Conversation:
     counted: tuple[int, int] = (0, 0)
     measured: tuple[int, int] = (0, 0)
     measured_at: float = 0.0
+    said: bytes | bytearray = b""
+    lost: str | None = None
+    """Why the provider was given up while it was silent."""
 
     def measure(self, at: float) -> None:
         """Tell the provider's figures what went through since the last time; time in which nothing did is not counted."""
@@ -97,6 +101,7 @@ class Forward:
         self._conversations: set[_Conversation] = set()
         self._openings: set[asyncio.Task[None]] = set()
         self._seeking: asyncio.Task[Found] | None = None
+        self._patience = Patience(self._ask)
         self._resume: asyncio.TimerHandle | None = None
         self._loop.add_reader(listener, self._accept)
 
@@ -182,6 +187,7 @@ class Forward:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._patience.close()
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -248,8 +254,10 @@ class Forward:
                 tried[found.node_id] = str(error)
                 continue
             kept = False
+            conversation.said = held
             try:
-                outcome, seconds = await open_conversation(client, conversation.far, held)
+                with self._patience.waiting(found, held):
+                    outcome, seconds = await open_conversation(client, conversation.far, held)
                 if outcome in (Outcome.ANSWERED, Outcome.LARGE):
                     if outcome is Outcome.ANSWERED:
                         found.reach.succeed(seconds, self._clock.monotonic())
@@ -262,7 +270,7 @@ class Forward:
                     self._forget(conversation)
             if outcome is Outcome.LEFT:
                 return False
-            why = await self._what_happened(found)
+            why = conversation.lost or await self._what_happened(found)
             if why is None:  # it lives: an idle end, or a reply that Kubo lost under load
                 if not held:
                     client.close()
@@ -272,7 +280,8 @@ class Forward:
                 repeated = True
             else:
                 tried[found.node_id] = why
-                self.doubt(found.node_id, why)
+                if conversation.lost is None:  # else somebody else has been found already
+                    self.doubt(found.node_id, why)
                 if not may_resend(held):
                     return False
                 self.totals.moved += 1
@@ -284,6 +293,26 @@ class Forward:
         if found.reach.breaker.state(self._clock.monotonic()) == "open":
             return found.reach.last_failure
         return await self._finder.works(found)
+
+    async def _ask(self, found: Found) -> None:
+        """A provider is silent: give it up if its test fails and somebody else serves; who waits moves on where that is safe.
+
+        The rest wait on: it may be at work on what they said.
+        """
+        why = await self._finder.works(found)
+        if why is None:
+            return
+        tried = {found.node_id: why}
+        try:
+            other = await (self._finder.find(self.wish, tried) if self.spread else asyncio.shield(self._seek(tried)))
+        except LocalError as error:
+            log.info("port %s (%s): %s is silent: %s; nobody else: %s", self.port, found.slug, found.alias, why, error)
+            return
+        for each in self._conversations:
+            is_waiting = each.found.node_id == found.node_id != other.node_id and each.relay is None
+            if is_waiting and may_resend(each.said):
+                each.lost = why
+                _wake(each.far)
 
     async def _dial(self, found: Found) -> _Conversation:
         found.reach.attempt(self._clock.monotonic())

@@ -140,6 +140,8 @@ async def _http(entry: CatalogueEntry, host: str, port: int, session: aiohttp.Cl
             return _unreachable(error.os_error)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
             return replace(_failed(f"GET {entry.test}: {error or type(error).__name__}"), cut_short=True)
+        except aiohttp.ClientResponseError:  # its own text is several lines with the provider's bytes in them
+            return _failed(f"GET {entry.test}: what came back is not HTTP")
         except (aiohttp.ClientError, ValueError) as error:
             return _failed(f"GET {entry.test}: {error or type(error).__name__}")
         code = response.status

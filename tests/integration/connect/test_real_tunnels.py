@@ -6,72 +6,18 @@ import asyncio
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from dragon.config import ConnectSettings
-from dragon.connect import ForwardRequest, KuboOwner
+from dragon.connect import ForwardRequest
 from dragon.errors import NoProvider, PortInUse
 from dragon.kubo.client import KuboClient
-from dragon.kubo.types import tcp_port
 from registry_schema import protocol_name
-from tests.testbed.kubo import KuboDaemon
-from tests.testbed.services import RunningService, start_service
-from tests.unit.connect import swarm
+from tests.integration.connect.world import Kubos, MakeKubo, World
 from tests.unit.connect.sockets import connect, end_of, get, receive, receive_all, send, until
-
-Kubos = tuple[KuboDaemon, KuboDaemon, KuboDaemon]
-MakeKubo = Callable[..., KuboDaemon]
-
-
-def kubo_owner(daemon: KuboDaemon) -> KuboOwner:
-    return KuboOwner(lambda: tcp_port(daemon.api))
-
-
-class World:
-    """Providers and one consumer on real daemons, each provider with a service in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stack = AsyncExitStack()
-        self.providers: list[swarm.Provider] = []
-        self.services: list[RunningService] = []
-        self.me: swarm.Consumer
-
-    async def client(self, daemon: KuboDaemon) -> KuboClient:
-        return await self.stack.enter_async_context(KuboClient(daemon.api))
-
-    async def consume(self, daemon: KuboDaemon, settings: ConnectSettings | None = None) -> swarm.Consumer:
-        self.me = await self.stack.enter_async_context(
-            swarm.consumer(await self.client(daemon), self.folder, settings=settings)
-        )
-        return self.me
-
-    async def provide(
-        self,
-        daemon: KuboDaemon,
-        alias: str,
-        *,
-        members: set[str] | None = None,
-        slug: str = "ollama",
-        kind: str = "http",
-        **options: object,
-    ) -> swarm.Provider:
-        service = self.stack.enter_context(start_service(kind, home=self.folder, name=alias, **options))  # type: ignore[arg-type]
-        provider = await self.stack.enter_async_context(
-            swarm.provider(await self.client(daemon), self.folder, alias, members=members, is_kubo=kubo_owner(daemon))
-        )
-        await provider.offer(slug, service.port)
-        await self.me.hear(provider)
-        self.providers.append(provider)
-        self.services.append(service)
-        return provider
-
-    async def legs(self) -> list[int | None]:
-        return [entry.leg_port for entry in await self.me.kubo.p2p_ls() if not entry.is_listener]
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""Patience with a provider that says nothing: it is at work on a long answer, or its service is frozen behind a living engine.
+
+Pings cannot tell the two apart, and no time limit would suit a model that takes minutes for its first word. So while a
+connection waits for its first byte its service is tested beside it, now and then, one test for all who wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dragon.connect.finder import Found
+
+log = logging.getLogger(__name__)
+
+FIRST = 2.0
+"""Seconds without a first byte until the first test: most answers have begun by then, and cost no test. Then twice as long."""
+
+LONGEST = 60.0
+"""Seconds between two tests of a service that passes them."""
+
+
+class Patience:
+    """Of one forward. `ask(found)` tests the service and does what follows; it runs once at a time for each provider."""
+
+    def __init__(self, ask: Callable[[Found], Coroutine[None, None, None]], first: float = FIRST) -> None:
+        self._ask = ask
+        self._first = first
+        self._loop = asyncio.get_running_loop()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    @contextmanager
+    def waiting(self, found: Found, said: bytes | bytearray) -> Iterator[None]:
+        """Watch over a wait for the first byte of `found`; `said` is what the client has said so far, and may grow."""
+        wait = _Wait(self, found, said)
+        wait.rest(self._first)
+        try:
+            yield
+        finally:
+            wait.end()
+
+    async def close(self) -> None:
+        asking = list(self._asking.values())
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    def overdue(self, found: Found) -> None:
+        if found.node_id not in self._asking:
+            self._asking[found.node_id] = asking = self._loop.create_task(self._ask(found))
+            asking.add_done_callback(lambda done: self._asked(found, done))
+
+    def _asked(self, found: Found, asking: asyncio.Task[None]) -> None:
+        self._asking.pop(found.node_id, None)
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            log.error("asking after %s failed", found.alias, exc_info=error)
+
+
+class _Wait:
+    """One connection that waits."""
+
+    __slots__ = ("_found", "_patience", "_said", "_timer")
+
+    def __init__(self, patience: Patience, found: Found, said: bytes | bytearray) -> None:
+        self._patience = patience
+        self._found = found
+        self._said = said
+        self._timer: asyncio.TimerHandle | None = None
+
+    def rest(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._wake, seconds)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wake(self, rested: float) -> None:
+        self.rest(min(rested * 2, LONGEST))
+        if self._said or self._found.entry.scheme == "ssh":  # else nobody expects an answer; with SSH the server speaks first
+            self._patience.overdue(self._found)
