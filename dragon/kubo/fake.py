@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -238,9 +239,15 @@ class FakeKubo:
             task.add_done_callback(lambda _: self._streams.pop(id, None))
 
         try:
-            server = await asyncio.start_server(connected, LOOPBACK, port)
+            door = socket.create_server((LOOPBACK, port))
         except OSError as error:
             raise KuboRefused(f"listen tcp4 {LOOPBACK}:{port}: bind: {error.strerror}") from None
+        try:
+            server = await asyncio.start_server(connected, sock=door)
+        except BaseException:  # cancelled between its listening and its return: nobody else could close it
+            asyncio.get_running_loop().remove_reader(door)
+            door.close()
+            raise
         entry = P2PEntry(protocol, loopback_target(server.sockets[0].getsockname()[1]), f"/p2p/{node_id}")
         self._tunnels.append(_Tunnel(entry, server=server))
 

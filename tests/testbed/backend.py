@@ -17,6 +17,7 @@ from dragon.api import Document, serve_api
 from dragon.config import ApiSettings
 from dragon.errors import NoProvider, UnknownService
 from dragon.home import Home
+from tests.testbed.loops import drained
 
 ALPHA = "12D3KooWBhvjEYbKrqBALPHAaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 BETA = "12D3KooWBhvjEYbKrqBBETAbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -258,7 +259,11 @@ def served(home: Home, backend: PlainBackend | None = None) -> Iterator[ServedBa
             started.set()
             raise
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    def run() -> None:
+        loop.run_until_complete(serve())
+        loop.run_until_complete(drained())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     started.wait(30)
     if trouble:

@@ -20,6 +20,7 @@ from dragon.registry.service import Registry
 from dragon.registry.view import Policy, View
 from registry_schema import Offer, Rank, make_offer
 from tests.simulator.signers import SWARM, Signer
+from tests.testbed.loops import drained
 
 __all__ = ["SWARM", "ManualClock", "Member", "MemoryStore", "Shared", "Signer"]
 
@@ -173,6 +174,7 @@ class Member:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             await self.kubo.close()
+            await drained()
             for result in results:
                 if isinstance(result, Exception):
                     raise result
