@@ -141,13 +141,17 @@ class NodeBackend:
             {
                 "slug": name,
                 "providers": [
-                    _provider(number, provider, measured.get(provider.node_id))
-                    for number, provider in enumerate(numbered(self._view.providers(name, at=at)), 1)
+                    _provider(number, provider, measured.get(provider.node_id)) for number, provider in self._numbered(name, at)
                 ],
             }
             for name in wanted
             if slug is None or name in offered or len(wanted) == 1
         ]
+
+    def _numbered(self, slug: str, at: float) -> list[tuple[int, Provider]]:
+        """Return the providers of `slug` with the numbers that `forward SLUG N` takes: it counts its aliases too."""
+        numbers = {node_id: number for number, node_id in reversed(self._forwards.numbered(slug))}
+        return [(numbers[provider.node_id], provider) for provider in numbered(self._view.providers(slug, at=at))]
 
     async def forward(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dragon.astroport.remote import zen_home
 from dragon.astroport.services import Service
 from dragon.errors import UsageError
 
@@ -38,13 +39,12 @@ class Environment:
 
 def read(variables: Mapping[str, str], service: Service) -> Environment:
     """Return what `variables` ask for `service`. Raises `UsageError` naming the variable that is off."""
-    zen = variables.get("ZEN_HOME") or str(Path(variables.get("HOME") or Path.home()) / ".zen")
     port = next((found for name in service.port_variables if (found := _port(variables, name))), None)
     if port is None and service.url_variable:
         port = _port_of_url(variables, service.url_variable)
     p2p_port = _port(variables, service.p2p_port_variable)
     return Environment(
-        zen=Path(zen).expanduser().absolute(),
+        zen=zen_home(variables),
         port=None if port == service.usual_port else port,
         p2p_port=None if p2p_port == service.usual_port else p2p_port,
         p2p=_switch(variables, "IPFS_P2P_ENABLED"),

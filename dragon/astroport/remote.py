@@ -26,8 +26,9 @@ _ASSIGNMENT = re.compile(
 
 
 def zen_home(environ: Mapping[str, str]) -> Path:
-    """Return the station's folder: `ZEN_HOME`, else `~/.zen`."""
-    return Path(environ.get("ZEN_HOME") or "~/.zen").expanduser()
+    """Return the station's folder: `ZEN_HOME`, else `.zen` in the home of whoever asks."""
+    zen = environ.get("ZEN_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".zen")
+    return Path(zen).expanduser().absolute()
 
 
 def remote_variables(environ: Mapping[str, str], zen: Path) -> dict[str, str]:

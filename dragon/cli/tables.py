@@ -159,8 +159,9 @@ def status(document: Document) -> Table:
 
 
 def short_id(node_id: object) -> str:
+    """Return the end of a node id; an SSH host (`ssh4:user@host`) in full."""
     text = str(node_id or "")
-    return text if len(text) <= ID_TAIL else f"…{text[-ID_TAIL:]}"
+    return text if len(text) <= ID_TAIL or ":" in text else f"…{text[-ID_TAIL:]}"
 
 
 def seconds(value: object) -> str:
