@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from dragon.connect.choice import Candidate, choose, refusal
-from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
+from dragon.connect.finder import Finder, Found, Wish
 from dragon.connect.scaling import Scale, scaled
 from dragon.errors import LocalError
 
@@ -24,8 +24,12 @@ log = logging.getLogger(__name__)
 
 PoolSize = int | Literal["auto"]
 
-LOOK_AGAIN = 5.0
+LOOK_AGAIN = 1.0
 """Seconds between two searches for a member that is missing: whoever joins the swarm is there soon enough."""
+
+WARM_FOR = 10.0
+"""Seconds after its last answer until a member is tested again: a third of a beat, so that one who died in silence is out well
+before the view says so. One small request per member and 10 s, and only while the port is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Pool:
             self._search_at = at + LOOK_AGAIN
             if any(each.breaker.permits(at) and refusal(each, self._wish.where, at) is None for each in self._outside()):
                 self._growing = asyncio.create_task(self._grow())
-        stale = [each for each in self.members.values() if at - each.reach.proven_at > PROVEN_FOR]
+        stale = [each for each in self.members.values() if at - each.reach.proven_at > WARM_FOR]
         if stale and _idle(self._testing):
             self._testing = asyncio.create_task(self._test(stale))
 

@@ -26,7 +26,7 @@ CALM = 30.0
 """Seconds of low load before one provider is let go: the pause between two questions of one person to a model."""
 
 LARGEST = 16
-"""Providers of one pool at most, also when asked for: each costs a leg, and a test every half minute."""
+"""Providers of one pool at most, also when asked for: each costs a leg, and a test every ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
