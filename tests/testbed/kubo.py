@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class KuboDaemon:
     changes: Mapping[str, Any] = field(default_factory=dict)
     features: bool = True
     auth: str = ""
+    enter: Sequence[str] = ()
+    """What comes before its commands: how a host of `tests.testbed.netns` is entered."""
     process: subprocess.Popen[bytes] | None = None
     api: str = ""
     node_id: str = ""
@@ -87,7 +89,7 @@ class KuboDaemon:
         """Run the command line tool on this repo and return what it printed."""
         secret = [f"--api-auth={self.auth}"] if self.auth else []
         done = subprocess.run(
-            [self.binary, *secret, *arguments],
+            [*self.enter, self.binary, *secret, *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -104,7 +106,7 @@ class KuboDaemon:
         (self.repo / "api").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, "daemon"],
+                [*self.enter, self.binary, "daemon"],
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
