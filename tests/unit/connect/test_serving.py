@@ -20,7 +20,7 @@ from tests.unit.connect.sockets import Server, connect, echo, end_of, receive, s
 class House:
     """One node whose view says who is a member."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: GateSettings | None = None) -> None:
         self.network = FakeNetwork()
         self.kubo = FakeKubo(self.network, seed=1)
         self.guest = FakeKubo(self.network, seed=2)
@@ -28,7 +28,7 @@ class House:
         self.tunnels = Tunnels(self.kubo, folder / "tunnels.json", SystemClock())
         self.serving = Serving(
             self.kubo.node_id, self.tunnels, load_catalogue(), lambda caller: caller in self.members, SystemClock(),
-            GateSettings(), is_kubo=lambda _: True,
+            settings or GateSettings(), is_kubo=lambda _: True,
         )  # fmt: skip
         self.changes = 0
         self.serving.on_change(self._changed)
@@ -39,6 +39,12 @@ class House:
     async def survey(self, *findings: Finding) -> None:
         self.serving.update(Survey(findings, {}, 0.0))
         await self.tunnels.settle()
+
+    async def close(self) -> None:
+        await self.serving.close()
+        await self.tunnels.close()
+        await self.guest.close()
+        await self.kubo.close()
 
     def offered(self) -> list[str]:
         return [offer.slug for offer in self.serving.offers()]
@@ -51,10 +57,7 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     house = House(tmp_path)
     yield house
-    await house.serving.close()
-    await house.tunnels.close()
-    await house.guest.close()
-    await house.kubo.close()
+    await house.close()
 
 
 def finding(slug: str, port: int = 4242, **labels: str) -> Finding:
@@ -156,6 +159,27 @@ async def test_a_service_that_moved_to_another_port(house: House) -> None:
         await house.survey(finding("ollama", second.port))
         assert house.serving.ports() != before
         assert house.offered() == ["ollama"]
+
+
+async def test_limits_come_from_the_settings_and_load_is_the_share_of_them(tmp_path: Path) -> None:
+    house = House(tmp_path, GateSettings(connections=2, connections_per_caller=1))
+    async with Server(echo) as service:
+        await house.survey(finding("ollama", service.port))
+        (gate,) = house.serving.ports()
+        inside = await connect(gate)
+        await send(inside, house.guest.node_id.encode() + b"\nhi")
+        assert await receive(inside, 2) == b"hi"
+        assert house.serving.load() == 500
+        beyond = await connect(gate)
+        await send(beyond, house.guest.node_id.encode() + b"\n")
+        assert await end_of(beyond) in ("reset", "end")
+        told = house.serving.gate()
+        assert (told.open, told.limit, told.limit_per_caller, told.load) == (1, 2, 1, 0.5)
+        assert told.refused == {"too many connections": 1}
+        assert [(each.id, each.received) for each in told.callers] == [(house.guest.node_id, 2)]
+        inside.close()
+        beyond.close()
+    await house.close()
 
 
 async def test_load_alone_is_no_change(house: House) -> None:
