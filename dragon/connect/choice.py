@@ -103,9 +103,9 @@ class Strategy(Protocol):
 
 
 def prior_of(candidates: Sequence[Candidate]) -> float:
-    """Return the seconds to assume of an unmeasured candidate: the median of what was measured of the others."""
+    """Return the seconds to assume of an unmeasured candidate: the (lower) median of what was measured of the others."""
     known = sorted(each.measured.cost for each in candidates if each.measured is not None)
-    return known[len(known) // 2] if known else PRIOR
+    return known[(len(known) - 1) // 2] if known else PRIOR
 
 
 def cost(candidate: Candidate, prior: float, at: float) -> float:
@@ -149,8 +149,8 @@ class PowerOfTwo:
         note = f"; {absent} in slow start sat this draw out" if absent else ""
         if len(present) == 1:
             return present[0], f"p2c: the only one in this draw{note}"
-        drawn = self._rng.sample(present, 2)
-        first, second = sorted(drawn, key=lambda each: (cost(each, prior, at), each.node_id))
+        # Equals keep the order of the draw: by id, all who know nothing yet would run to the lowest one.
+        first, second = sorted(self._rng.sample(present, 2), key=lambda each: cost(each, prior, at))
         mine, theirs = cost(first, prior, at), cost(second, prior, at)
         return first, f"p2c: cost {mine * 1000:.1f} against {theirs * 1000:.1f} of {second.name}{note}"
 
@@ -311,7 +311,7 @@ def _settled(
         return picked, f"{because}; left {standing.name}, which costs {mine * 1000:.1f}"
     return (
         standing,
-        f"stays: cost {mine * 1000:.1f}, and {picked.name} with {theirs * 1000:.1f} is no clear gain (half would be)",
+        f"stays: cost {mine * 1000:.1f}, and {picked.name} with {theirs * 1000:.1f} is no clear gain",
     )
 
 

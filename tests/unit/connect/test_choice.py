@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragon.connect.breaker import CLOSED
-from dragon.connect.choice import AtRandom, Candidate, First, PowerOfTwo, Rotate, choose, cost, lacking, strategy_named
+from dragon.connect.choice import (
+    FIRST_SHARE,
+    SLOW_START,
+    AtRandom,
+    Candidate,
+    First,
+    PowerOfTwo,
+    Rotate,
+    choose,
+    cost,
+    lacking,
+    share,
+    strategy_named,
+)
 from dragon.connect.measure import PeakEwma
 from dragon.errors import UsageError
 
@@ -171,3 +184,108 @@ def test_everybody_is_accounted_for_and_nobody_unfit_is_taken(everyone: list[Can
         assert not decision.provider.relayed
     else:
         assert all(each.health == "critical" or each.relayed for each in everyone)
+
+
+# -- slow start ----------------------------------------------------------------------------------------------------------
+
+BACK = OPEN.attempt(1.0).succeed(1.0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "at", "part"),
+    [
+        (A, 0.0, FIRST_SHARE),
+        (replace(A, measured=PeakEwma(0.1, 0.0)), 0.0, 1.0),
+        (replace(A, measured=PeakEwma(0.1, 0.0, since=0.0)), 0.0, FIRST_SHARE),
+        (replace(A, measured=PeakEwma(0.1, 0.0, since=0.0)), SLOW_START / 2, 0.5),
+        (replace(A, measured=PeakEwma(0.1, 0.0, since=0.0)), SLOW_START * 9, 1.0),
+        (replace(A, measured=PeakEwma(0.1, 0.0), breaker=BACK), 1.0, FIRST_SHARE),
+        (replace(A, measured=PeakEwma(0.1, 0.0), breaker=BACK), 1.0 + SLOW_START / 2, 0.5),
+        (replace(A, measured=PeakEwma(0.1, 0.0), breaker=OPEN), 2.0, FIRST_SHARE),
+    ],
+    ids=["never measured", "old", "just measured", "half-way", "long ago", "just back", "back for a while", "half-open"],
+)
+def test_a_newcomers_share_grows(candidate: Candidate, at: float, part: float) -> None:
+    assert share(candidate, at) == pytest.approx(part)
+
+
+def test_a_newcomer_sits_most_draws_out_and_that_is_said() -> None:
+    old, new = replace(A, measured=PeakEwma(1.0, 0.0), in_flight=9), replace(B)
+    strategy, taken, reasons = PowerOfTwo(random.Random(5)), Counter[str](), set[str]()
+    for _ in range(1000):
+        decision = choose([old, new], strategy, 0.0)
+        assert decision.provider is not None
+        taken[decision.provider.node_id] += 1
+        reasons.add(decision.because)
+        if decision.provider.node_id == "A":
+            assert decision.others[0].because == "could serve, was not picked; never measured: 10% of the draws"
+    assert 60 < taken["B"] < 150, "it is the cheaper one, and yet has a tenth"
+    assert "p2c: the only one in this draw; 1 in slow start sat this draw out" in reasons
+
+
+def test_where_all_are_new_nobody_is() -> None:
+    strategy = PowerOfTwo(random.Random(5))
+    taken = Counter(choose([A, B, C], strategy, 0.0).provider.node_id for _ in range(600))  # type: ignore[union-attr]
+    assert min(taken.values()) > 150, "equals are drawn evenly, whatever their ids"
+
+
+# -- hysteresis ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "in_flight", "taken", "because"),
+    [
+        (0.10, 0, "B", "p2c: cost"),
+        (0.06, 0, "B", "stays: cost 100.0, and alpha (…A) with 60.0 is no clear gain"),
+        (0.05, 0, "B", "stays"),
+        (0.04, 0, "A", "left beta (…B), which costs 100.0"),
+        (0.10, 1, "B", "stays"),
+        (0.10, 2, "A", "left beta"),
+    ],
+)
+def test_a_standing_choice_is_left_for_a_clear_gain_only(theirs: float, in_flight: int, taken: str, because: str) -> None:
+    standing = replace(B, measured=PeakEwma(0.1, 0.0), in_flight=in_flight)
+    other = replace(A, measured=PeakEwma(theirs, 0.0))
+    decisions = [choose([standing, other], PowerOfTwo(random.Random(n)), 0.0, incumbent="B") for n in range(8)]
+    assert {each.provider.node_id for each in decisions if each.provider} == {taken}
+    assert any(because in each.because for each in decisions)
+
+
+def test_a_standing_choice_that_cannot_serve_is_no_reason() -> None:
+    for standing in (replace(B, breaker=OPEN), replace(B, health="critical")):
+        assert choose([A, standing], PowerOfTwo(random.Random(1)), 0.1, incumbent="B").provider == A
+    assert choose([A, B], PowerOfTwo(random.Random(1)), 0.1, incumbent="B", tried={"B": "no"}).provider == A
+    assert choose([A, B], First(), 0.1, incumbent="B").provider == A, "the other strategies mean what they say"
+
+
+# -- the floor -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "opened", "panic"),
+    [(1, 1, True), (2, 1, False), (3, 2, False), (4, 3, False), (4, 4, True), (5, 4, True), (8, 6, False), (8, 7, True)],
+)
+def test_breakers_never_take_all_but_a_few_away(count: int, opened: int, panic: bool) -> None:
+    everyone = [replace(A, node_id=f"N{n}", breaker=OPEN if n < opened else CLOSED) for n in range(count)]
+    taken = [choose(everyone, AtRandom(random.Random(n)), 0.1).provider for n in range(99)]
+    seen = {each.node_id for each in taken if each}
+    assert len(seen) == (count if panic else count - opened)
+    decision = choose(everyone, PowerOfTwo(random.Random(1)), 0.1)
+    assert ("panic" in decision.because or "every breaker is open" in decision.because) == panic
+
+
+def test_in_panic_who_failed_most_comes_last() -> None:
+    few, many = replace(A, breaker=OPEN), replace(B, breaker=replace(OPEN, failures=40))
+    assert choose([few, many], PowerOfTwo(random.Random(1)), 0.1).provider == few
+
+
+def test_after_all_closed_ones_were_tried_the_open_ones_are() -> None:
+    decision = choose([A, replace(B, breaker=OPEN)], First(), 0.1, tried={"A": "HTTP 500"})
+    assert decision.provider == replace(B, breaker=OPEN)
+    assert "nobody else is left" in decision.because
+    assert [each.because for each in decision.others] == ["HTTP 500"]
+
+
+def test_our_own_trouble_is_told() -> None:
+    because = choose([A], First(), 0.0, ailing="our own Kubo did not answer").because
+    assert because == "first in id order; our own Kubo did not answer: no failure is held against anybody"
