@@ -17,9 +17,10 @@ START_BOUND = 60.0
 
 
 class DragonNode:
-    """One `dragon serve` with its own home. `config` is the text of its config.toml."""
+    """One `dragon serve` with its own home. `config` is the text of its config.toml; `enter` is a host's (`testbed.netns`)."""
 
-    def __init__(self, home: Path, config: str, *, env: dict[str, str] | None = None) -> None:
+    def __init__(self, home: Path, config: str, *, env: dict[str, str] | None = None, enter: Sequence[str] = ()) -> None:
+        self.enter = enter
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         (home / "config.toml").write_text(config)
@@ -39,7 +40,7 @@ class DragonNode:
         """Start `dragon serve` and return at once."""
         with (self.home / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dragon", "serve", *flags],
+                [*self.enter, sys.executable, "-m", "dragon", "serve", *flags],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

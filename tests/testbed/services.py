@@ -102,8 +102,10 @@ def start_service(
     paths: Sequence[str] = (),
     delay: float = 0.0,
     status: int = 200,
+    enter: Sequence[str] = (),
 ) -> RunningService:
-    """Start a service and return it once it listens; `port` 0 takes a free one. `home` is an own folder for its link.
+    """Start a service and return it once it listens; `port` 0 takes a free one. `home` is an own folder for its link, `enter`
+    the host it runs on (`testbed.netns`).
 
     It ends with its parent too: it reads its standard input and leaves at the end of it.
     """
@@ -131,8 +133,7 @@ def start_service(
     for path in paths:
         options += ["--path", path]
     process = subprocess.Popen(
-        [str(link), "-I", "-S", str(Path(__file__).resolve()), *options],
-        executable=str(link),
+        [*enter, str(link), "-I", "-S", str(Path(__file__).resolve()), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
