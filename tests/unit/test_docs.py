@@ -28,7 +28,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("number", [*range(1, 11), 12, 13, *range(15, 19), *range(21, 26)])
+@pytest.mark.parametrize("number", [*range(1, 19), *range(20, 26)])
 def test_every_threat_has_its_row_with_a_proof(number: int) -> None:
     rows = [line for line in (ROOT / "docs" / "security.md").read_text().splitlines() if line.startswith(f"| {number} |")]
     assert len(rows) == 1

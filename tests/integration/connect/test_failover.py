@@ -17,6 +17,7 @@ import pytest
 from dragon.config import ConnectSettings
 from dragon.connect import ForwardRequest, ForwardResult
 from dragon.errors import NoProvider
+from dragon.kubo import Kubo
 from tests.integration.connect.world import Kubos, MakeKubo, World
 from tests.testbed.kubo import KuboDaemon
 from tests.unit.connect.sockets import (
@@ -351,6 +352,42 @@ async def test_500_forwards_at_once_open_one_leg(world: World, kubos: Kubos) -> 
     assert len(world.me.forwards.list()) == 1
     assert len(await world.legs()) == before + 1
     assert await who(results[0].port) in ("alpha", "beta")
+
+
+async def test_kill_9_under_load_costs_each_client_one_request_at_most(world: World, daemons: list[KuboDaemon]) -> None:
+    """THREATS 20: twenty clients ask without a pause while the provider's Kubo is killed; afterwards nothing is left."""
+    await two_providers(world, daemons)
+    result = await open_forward(world)
+    first = world.of(result.provider)
+    other = world.providers[1 - first].alias
+    started, failed = asyncio.Event(), [0] * 20
+
+    async def ask(number: int) -> None:
+        served = 0
+        while served < 20:
+            try:
+                name = await who(result.port)
+            except ConnectionError:
+                name = ""
+            failed[number] += not name
+            served += name == other
+            if name and name != other:
+                started.set()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(20):
+            group.create_task(ask(number))
+        await started.wait()
+        world.daemons[first].kill()
+    assert max(failed) <= 1, failed
+    await until(lambda: world.info.connections == 0)
+    provider = world.providers[1 - first]
+    await until(lambda: _no_streams(world.me.kubo, provider.kubo))
+    assert (world.info.port, world.info.alias) == (result.port, other)
+
+
+async def _no_streams(*engines: Kubo) -> bool:
+    return not any([await each.p2p_streams() for each in engines])
 
 
 async def test_a_soak_of_10000_connections_leaves_nothing(world: World, kubos: Kubos) -> None:
