@@ -8,6 +8,7 @@ hosts of their own. The times are the client's; the targets are seconds.
 from __future__ import annotations
 
 import asyncio
+import logging
 import statistics
 import tempfile
 import time
@@ -41,6 +42,7 @@ BACK = 60.0
 
 async def run() -> list[Row]:
     """Measure and return the rows."""
+    logging.disable(logging.WARNING)  # deaths are what this is about
     binary = find(Home.locate())
     assert binary is not None, "run `make kubo` first"
     with tempfile.TemporaryDirectory(prefix="dragon-bench-") as folder:
@@ -57,6 +59,7 @@ async def run() -> list[Row]:
                     await world.provide(daemon, alias)
                 rows = await _measure(world, daemons[0])
         finally:
+            logging.disable(logging.NOTSET)
             for daemon in daemons:
                 daemon.stop()
     if (why := unable()) is not None:
