@@ -34,7 +34,8 @@ demo: $(STAMP)   ## three nodes, one service, found and used from another node (
 	@$(BIN)/dragon demo $(if $(ONCE),--once)
 
 test: lint kubo system  ## everything: lint, unit, integration on real parts, end to end
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n 2 tests/unit tests/simulator
+	$(BIN)/pytest tests/integration tests/e2e
 
 test-unit: $(STAMP)     ## the fast part: pure code, no daemons
 	$(BIN)/pytest -q -n 2 tests/unit
