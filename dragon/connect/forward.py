@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dragon.clock import Clock
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
@@ -210,11 +211,13 @@ class Forward:
             self.totals.connections += 1
             opening = self._loop.create_task(self._serve(client))
             self._openings.add(opening)
-            opening.add_done_callback(self._opened)
+            opening.add_done_callback(partial(self._opened, client))
 
-    def _opened(self, opening: asyncio.Task[None]) -> None:
+    def _opened(self, client: socket.socket, opening: asyncio.Task[None]) -> None:
         self._openings.discard(opening)
-        if not opening.cancelled() and (error := opening.exception()) is not None:
+        if opening.cancelled():  # perhaps before its first step, and then nobody else closes it
+            reset(client)
+        elif (error := opening.exception()) is not None:
             log.error("a connection to port %s failed", self.port, exc_info=error)
 
     def _start_accepting(self) -> None:

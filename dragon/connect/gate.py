@@ -13,6 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from dragon.clock import Clock
 from dragon.connect.caller import IsKubo
@@ -176,15 +177,17 @@ class Gate:
                 continue
             arrival = self._loop.create_task(self._receive(connection))
             self._arrivals.add(arrival)
-            arrival.add_done_callback(self._arrived)
+            arrival.add_done_callback(partial(self._arrived, connection))
 
     def _open_again(self) -> None:
         self._resume = None
         self._loop.add_reader(self._listener, self._accept)
 
-    def _arrived(self, arrival: asyncio.Task[None]) -> None:
+    def _arrived(self, connection: socket.socket, arrival: asyncio.Task[None]) -> None:
         self._arrivals.discard(arrival)
-        if not arrival.cancelled() and (error := arrival.exception()) is not None:
+        if arrival.cancelled():  # perhaps before its first step, and then nobody else closes it
+            reset(connection)
+        elif (error := arrival.exception()) is not None:
             log.error("a caller of %s could not be received", self.slug, exc_info=error)
 
     async def _receive(self, connection: socket.socket) -> None:

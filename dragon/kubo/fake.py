@@ -237,6 +237,7 @@ class FakeKubo:
             origin = loopback_target(writer.get_extra_info("peername")[1])
             self._streams[id] = (P2PStream(id, protocol, origin, entry.target), task)
             task.add_done_callback(lambda _: self._streams.pop(id, None))
+            task.add_done_callback(lambda _: writer.transport.abort())  # also when it was cancelled before its first step
 
         try:
             door = socket.create_server((LOOPBACK, port))

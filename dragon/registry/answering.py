@@ -96,6 +96,7 @@ class Answering:
         task = asyncio.get_running_loop().create_task(self._converse(Channel(reader, writer, patience=self._limits.patience)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also when it was cancelled before its first step
 
     async def close(self) -> None:
         """End all conversations, and refuse those that are still on their way here."""
