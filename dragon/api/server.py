@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from dragon.api.sockets import api_token, control_socket, loopback_socket
 from dragon.api.watch import PACE, PATIENCE, Watches
 from dragon.config import ApiSettings
 from dragon.home import Home
+
+ARRIVAL_TURNS = 5
+"""Turns of the event loop from the kernel's accept until asyncio has handed a connection over; three, and room."""
 
 SHUTDOWN_TIMEOUT = 2.0
 """Seconds that running requests get when the node stops; watches are ended at once."""
@@ -58,7 +62,16 @@ async def serve_api(
         stack.callback(watches.close)
         for door in doors:
             await web.SockSite(runner, door).start()
+        stack.push_async_callback(_stop_accepting, runner)
         yield Doors(home.control_socket, port)
+
+
+async def _stop_accepting(runner: web.AppRunner) -> None:
+    """Accept nobody more, and let those who were being accepted arrive: they are then closed with the rest, not forgotten."""
+    for site in list(runner.sites):
+        await site.stop()
+    for _ in range(ARRIVAL_TURNS):
+        await asyncio.sleep(0)
 
 
 def _door_check(token: str) -> Middleware:
