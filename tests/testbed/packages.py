@@ -38,6 +38,7 @@ REQUIREMENTS = (
     Requirement("openssh-server", ("sshd",), "ssh (tests/integration/probe/test_ssh.py)"),
     Requirement("openssh-client", ("ssh", "ssh-keygen"), "ssh (tests/integration/probe/test_ssh.py)"),
     Requirement("iproute2", ("ip", "ss"), "two hosts in network namespaces"),
+    Requirement("iptables", ("iptables",), "lossy links between hosts in network namespaces"),
     Requirement("procps", ("pgrep",), "process names as pgrep sees them"),
     Requirement("util-linux", ("nsenter", "unshare"), "systemd units (tests/integration/probe/test_systemd.py)"),
 )
