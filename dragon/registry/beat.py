@@ -12,8 +12,9 @@ import random
 
 from dragon.registry.policy import stretch
 
-GATHER = 0.005
-"""Seconds that a first change waits for others: listeners that were opened together are confirmed together."""
+GATHER = 0.002
+"""Seconds that a first change waits for others: listeners that were opened together are confirmed in one look, within a turn
+of the loop; what comes later goes into the next publication, `PAUSE` after this one."""
 
 PAUSE = 0.1
 """Seconds between two publications of changes: ten a second, half of what a receiver accepts of one carrier."""
