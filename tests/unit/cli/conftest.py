@@ -1,29 +1,5 @@
-"""A home with a short runtime folder, and a node's answers on its control socket."""
+"""Tests here talk to a node's answers on a control socket of their own."""
 
-from __future__ import annotations
+from tests.testbed.fixtures_api import home, node
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from dragon.home import Home
-from tests.testbed.backend import ServedBackend, served
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A home of its own, which is also what DRAGON_HOME says; its sockets lie in a short folder (paths end at 108 bytes)."""
-    runtime = tempfile.mkdtemp(prefix="drt-")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
-    monkeypatch.setenv("DRAGON_HOME", str(tmp_path))
-    yield Home(tmp_path)
-    shutil.rmtree(runtime)
-
-
-@pytest.fixture
-def node(home: Home) -> Iterator[ServedBackend]:
-    with served(home) as running:
-        yield running
+__all__ = ["home", "node"]
