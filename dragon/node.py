@@ -17,7 +17,8 @@ from typing import Any
 
 from dragon import __version__
 from dragon.api import serve_api
-from dragon.astroport.remote import remote_variables, zen_home
+from dragon.astroport.remote import remote_variables
+from dragon.astroport.zen import zen_home
 from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock

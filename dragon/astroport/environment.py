@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dragon.astroport.remote import zen_home
 from dragon.astroport.services import Service
+from dragon.astroport.zen import zen_home
 from dragon.errors import UsageError
 
 _OFF = frozenset({"false", "0", "no", "off"})

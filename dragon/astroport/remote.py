@@ -25,12 +25,6 @@ _ASSIGNMENT = re.compile(
 )
 
 
-def zen_home(environ: Mapping[str, str]) -> Path:
-    """Return the station's folder: `ZEN_HOME`, else `.zen` in the home of whoever asks."""
-    zen = environ.get("ZEN_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".zen")
-    return Path(zen).expanduser().absolute()
-
-
 def remote_variables(environ: Mapping[str, str], zen: Path) -> dict[str, str]:
     """Return the variables that name SSH hosts: those of `zen`/Astroport.ONE/.env over those of `environ`."""
     found = {name: text for name, text in environ.items() if _REMOTE.fullmatch(name)}

@@ -4,11 +4,14 @@
 Nothing enters here but the user's own words; each that is off is a `ConfigError` with its place and what was expected there.
 """
 
+from dragon.config.grammar import alias_from
 from dragon.config.load import load_settings, reload_settings
 from dragon.config.model import (
     ApiSettings,
+    AstroportSettings,
     CatalogueSettings,
     ConnectSettings,
+    ConstellationSettings,
     EntryOverride,
     GateSettings,
     KuboSettings,
@@ -18,13 +21,14 @@ from dragon.config.model import (
     SshOverride,
     SshSettings,
     SwarmSettings,
-    alias_from,
 )
 
 __all__ = [
     "ApiSettings",
+    "AstroportSettings",
     "CatalogueSettings",
     "ConnectSettings",
+    "ConstellationSettings",
     "EntryOverride",
     "GateSettings",
     "KuboSettings",

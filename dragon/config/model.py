@@ -6,220 +6,48 @@ Plain pydantic on purpose: pydantic-settings costs 5 MB of an idle node and forg
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import socket
-from contextlib import suppress
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from dragon.config.grammar import (
+    Access,
+    Address,
+    Evidence,
+    FilePath,
+    HostName,
+    HttpPath,
+    KuboApi,
+    KuboAuth,
+    Labels,
+    NodeAlias,
+    NodeId,
+    Port,
+    PublicKey,
+    RelayUrl,
+    Route,
+    Seconds,
+    Slug,
+    Slugs,
+    Status,
+    Swarm,
+    UserName,
+    UserPath,
+    Variables,
+    default_alias,
+    with_entries,
 )
-
-from registry_schema import limits
-from registry_schema.ids import is_node_id
-from registry_schema.manifest import Labels as ManifestLabels
 from registry_schema.manifest import Scheme
-from registry_schema.texts import SLUG_PATTERN, Alias, SwarmName, clean_alias
-
-_ALIAS: TypeAdapter[str] = TypeAdapter(Alias)
-_SWARM: TypeAdapter[str] = TypeAdapter(SwarmName)
-_LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(ManifestLabels)
-_KUBO_API = re.compile(r"(/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d+(/https?)?|/unix/.+|https?://[^/]+/?)")
-_EVIDENCE = re.compile(r"port|always|(process|systemd|docker|dockerimg):\S.{0,126}")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
-_USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
-_SLUG = re.compile(SLUG_PATTERN.removeprefix("^").removesuffix("$"))
-
-
-def alias_from(hostname: str) -> str:
-    """Return the first label of `hostname` made to fit the alias grammar; `dragon` when nothing of it fits."""
-    return clean_alias(hostname.split(".", 1)[0], otherwise="dragon")
-
-
-def _default_alias() -> str:
-    return alias_from(socket.gethostname())
-
-
-def _fits(adapter: TypeAdapter[str], text: str) -> bool:
-    try:
-        adapter.validate_python(text, strict=True)
-    except ValidationError:
-        return False
-    return True
-
-
-def _slug(text: str) -> str:
-    if not _SLUG.fullmatch(text):
-        raise ValueError("a slug: 1 to 32 of a-z, 0-9 and '-', not beginning with '-'")
-    return text
-
-
-def _alias(text: str) -> str:
-    if not _fits(_ALIAS, text):
-        raise ValueError(
-            f"a name of at most {limits.MAX_ALIAS} letters, digits and . _ - in words, beginning with a letter or digit"
-        )
-    return text
-
-
-def _swarm(text: str) -> str:
-    if not _fits(_SWARM, text):
-        raise ValueError("a swarm name: 1 to 64 of a-z, A-Z, 0-9 and . _ -")
-    return text
-
-
-def _node_id(text: str) -> str:
-    if not is_node_id(text):
-        raise ValueError("a node id (12D3KooW… or Qm…)")
-    return text
-
-
-def _multiaddr(text: str) -> str:
-    if not text.startswith("/") or "/p2p/" not in text or not is_node_id(text.rsplit("/p2p/", 1)[1]):
-        raise ValueError("an address that ends in a node id: /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…")
-    return text
-
-
-def _kubo_api(text: str) -> str:
-    if not _KUBO_API.fullmatch(text):
-        raise ValueError("Kubo's API address: /ip4/127.0.0.1/tcp/5001, /unix/path/of.sock or http://host:5001")
-    return text
-
-
-def _kubo_auth(text: str) -> str:
-    if not text.startswith(("bearer:", "basic:")):
-        raise ValueError("bearer:TOKEN or basic:USER:PASSWORD, as in Kubo's API.Authorizations")
-    return text
-
-
-def _port(number: int) -> int:
-    if not 1 <= number <= 65535:
-        raise ValueError("a port, 1 to 65535")
-    return number
-
-
-def _labels(labels: dict[str, str]) -> dict[str, str]:
-    try:
-        return _LABELS.validate_python(labels, strict=True)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "too_long":
-            raise ValueError(f"at most {limits.MAX_LABELS} labels") from None
-        raise ValueError(
-            'labels such as gpu = "rtx3090": names of a-z 0-9 . _ -, values of letters, digits, single spaces and _:/+@,()%=.-'
-        ) from None
-
-
-def _evidence(text: str) -> str:
-    if not _EVIDENCE.fullmatch(text) or not text.isprintable():
-        raise ValueError("process:NAME, systemd:UNIT, docker:NAME, dockerimg:IMAGE, port or always")
-    if text.startswith("process:"):
-        try:
-            re.compile(text.removeprefix("process:"))
-        except re.error as error:
-            raise ValueError(f"a pattern that pgrep could match ({error})") from None
-    return text
-
-
-def _http_path(text: str) -> str:
-    if not text.startswith("/") or not text.isprintable() or " " in text:
-        raise ValueError("a path that begins with '/', such as /api/tags")
-    return text
-
-
-def _host(text: str) -> str:
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if ":" in bare:
-        with suppress(ValueError):
-            return str(ipaddress.IPv6Address(bare))
-    elif len(bare) <= 253 and _HOST_NAME.fullmatch(bare):
-        return bare
-    raise ValueError("a host name or an IP address, without user and port (those are keys of their own)")
-
-
-def _user(text: str) -> str:
-    if not _USER_NAME.fullmatch(text):
-        raise ValueError("a login name on that host")
-    return text
-
-
-def _expanded(path: Path) -> Path:
-    return path.expanduser()
-
-
-def _variables(value: Any) -> Any:
-    """A list of names is the usual case: each is the service's URL."""
-    return dict.fromkeys(value, "{url}") if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
-
-
-def _variable(text: str) -> str:
-    if not _ENV_NAME.fullmatch(text):
-        raise ValueError("the name of an environment variable, such as OLLAMA_API_BASE")
-    return text
-
-
-def _template(text: str) -> str:
-    try:
-        text.format(url="", host="", port=0)
-    except (LookupError, ValueError):
-        raise ValueError("a text with {url}, {host} and {port} at most") from None
-    return text
-
-
-def _access(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if isinstance(value, str) and value not in ("members", "public"):
-        raise ValueError("members, public or a list of node ids")
-    if not isinstance(value, str):
-        for one in value:
-            _node_id(one)
-    return value
-
-
-Slug: TypeAlias = Annotated[str, AfterValidator(_slug)]
-Slugs: TypeAlias = Annotated[tuple[Slug, ...], Field(strict=False)]
-Port: TypeAlias = Annotated[int, AfterValidator(_port)]
-Labels: TypeAlias = Annotated[dict[str, str], AfterValidator(_labels)]
-Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
-FilePath: TypeAlias = Annotated[Path, Field(strict=False)]
-UserPath: TypeAlias = Annotated[Path, Field(strict=False), AfterValidator(_expanded)]
-HostName: TypeAlias = Annotated[str, AfterValidator(_host)]
-UserName: TypeAlias = Annotated[str, AfterValidator(_user)]
-Address: TypeAlias = Annotated[str, AfterValidator(_multiaddr)]
-NodeId: TypeAlias = Annotated[str, AfterValidator(_node_id)]
-Evidence: TypeAlias = Annotated[str, AfterValidator(_evidence)]
-Variable: TypeAlias = Annotated[str, AfterValidator(_variable)]
-Template: TypeAlias = Annotated[str, AfterValidator(_template)]
-Status: TypeAlias = Annotated[int, Field(ge=100, le=599)]
-Route: TypeAlias = Literal["local", "ssh6", "ssh4", "p2p"]
-Access: TypeAlias = Annotated[str | Annotated[tuple[str, ...], Field(strict=False)], AfterValidator(_access)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=False)
 
 
-def _with_entries(section: type[Section], data: Any) -> Any:
-    """Return the section's `data` with the tables that are none of its keys gathered under `entries`."""
-    if not isinstance(data, dict) or "entries" in data:
-        return data
-    entries = {key: value for key, value in data.items() if key not in section.model_fields and isinstance(value, dict)}
-    return {**{key: value for key, value in data.items() if key not in entries}, "entries": entries}
-
-
 class NodeSettings(Section):
-    alias: Annotated[str, AfterValidator(_alias)] = Field(default_factory=_default_alias)
+    alias: NodeAlias = Field(default_factory=default_alias)
     """What people call this node; the machine's name unless set."""
-    swarm: Annotated[str, AfterValidator(_swarm)] = "dragon"
+    swarm: Swarm = "dragon"
     """The swarm it belongs to: nodes of one name see one another."""
     join: Annotated[tuple[Address, ...], Field(strict=False)] = ()
     """Peers to connect to and to stay connected with."""
@@ -232,9 +60,9 @@ class NodeSettings(Section):
 class KuboSettings(Section):
     managed: bool = True
     """True: a Kubo daemon of our own below DRAGON_HOME. Setting `api` means an existing one."""
-    api: Annotated[str, AfterValidator(_kubo_api)] | None = None
+    api: KuboApi | None = None
     """API address of an existing daemon."""
-    auth: Annotated[str, AfterValidator(_kubo_auth)] | None = None
+    auth: KuboAuth | None = None
     """Its API secret. Never printed."""
     repo: FilePath | None = None
     """Repo of an existing daemon, from which its API address is read; IPFS_PATH where `managed` is false."""
@@ -257,7 +85,8 @@ class RegistrySettings(Section):
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 48.0
     """Hours for which a silent node is remembered."""
     publisher: Literal["auto", "dragon", "off", "astroport"] = "auto"
-    """Who writes the node's IPNS name: `auto` is `dragon` on a managed daemon and `off` on one that is not ours."""
+    """Who writes the node's IPNS name: `auto` is `dragon` on a managed daemon, `astroport` on a station (its scripts publish
+    the files that are laid down there), and `off` on any other daemon that is not ours."""
 
     @model_validator(mode="after")
     def _believable(self) -> RegistrySettings:
@@ -273,7 +102,7 @@ class EntryOverride(Section):
     port: Port | None = None
     local_port: Port | None = None
     evidence: Annotated[tuple[Evidence, ...], Field(strict=False, min_length=1)] | None = None
-    test: Annotated[str, AfterValidator(_http_path)] | None = None
+    test: HttpPath | None = None
     accept: Annotated[tuple[Status, ...], Field(strict=False, min_length=1)] | None = None
     scheme: Scheme | None = None
     sticky: bool | None = None
@@ -284,7 +113,7 @@ class EntryOverride(Section):
     private: bool | None = None
     reads: dict[str, str] | None = None
     """Labels from the test's JSON answer: label → path."""
-    env: Annotated[dict[Variable, Template], BeforeValidator(_variables)] | None = None
+    env: Variables | None = None
     """What `dragon env` prints: a list of names for the URL, or NAME = "text with {url}, {host}, {port}"."""
 
 
@@ -301,7 +130,7 @@ class CatalogueSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _tables_are_entries(cls, data: Any) -> Any:
-        return _with_entries(cls, data)
+        return with_entries(cls.model_fields, data)
 
 
 class ConnectSettings(Section):
@@ -362,7 +191,7 @@ class SshSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _tables_are_entries(cls, data: Any) -> Any:
-        return _with_entries(cls, data)
+        return with_entries(cls.model_fields, data)
 
 
 class GateSettings(Section):
@@ -377,6 +206,60 @@ class ApiSettings(Section):
     """Loopback port of the control API besides its unix socket; 0 takes a free one; off unless set. Needs the token."""
 
 
+class AstroportSettings(Section):
+    """Living on an Astroport station. Everything here is without effect where there is none."""
+
+    enabled: Literal["auto", "on", "off"] = "auto"
+    """`auto`: on where ZEN_HOME (default ~/.zen) looks like a station."""
+    bash_stations: bool = True
+    """Whether stations that only run the Bash scripts are read from their IPNS names, shown (`trust: ipns`) and used last."""
+    bash_first: bool = False
+    """Lay nothing down before the station's own DRAGON_p2p_ssh.sh has published: its listeners are adopted, not owned."""
+    captain: bool = False
+    """Whether the captain's mail address is said in the manifest; it stands in the station's own 12345.json anyway."""
+    docker_bridge: bool = False
+    """Whether the generated x_*.sh also listen on docker's bridge address, besides loopback."""
+    authorized_keys: bool = False
+    """Whether SSH keys of stations of the same UPlanet (NOSTR kind 30850) are kept in ~/.ssh/authorized_keys."""
+    beacon_port: Port = 12345
+    """Port of the public read-only beacon, which Dragon serves with `[registry] publisher = "dragon"` only."""
+
+
+class ConstellationSettings(Section):
+    """NOSTR sync: which events this node's relay shall hold, and from whom."""
+
+    enabled: bool = True
+    """Whether `dragon serve` syncs by itself where there is a relay and somebody to sync for."""
+    every: Annotated[float, Field(ge=60, le=604_800)] = 3600.0
+    """Seconds between two runs of a serving node."""
+    follow: bool = False
+    """Whether a serving node also keeps live subscriptions through the tunnels (`dragon sync --follow`)."""
+    timeout: Annotated[float, Field(ge=1, le=86_400)] = 1800.0
+    """Seconds for one run; what was received until then is kept."""
+    days: Annotated[float, Field(gt=0, le=36_500)] = 1.0
+    """How far back a run looks."""
+    kinds: Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(strict=False, min_length=1)] | None = None
+    """Kinds of events; None: the default ones of docs/sync.md."""
+    authors: Annotated[tuple[PublicKey, ...], Field(strict=False)] = ()
+    """Public keys (64 hex digits) whose events are kept, besides a station's people."""
+    relay: RelayUrl | None = None
+    """The local relay (ws://127.0.0.1:7777); None: where the catalogue's strfry answers on this machine."""
+    tool: UserPath | None = None
+    """The `strfry` program that imports events; None: the station's ~/.zen/strfry/strfry, where there is one."""
+    hosts: Annotated[tuple[HostName, ...], Field(strict=False)] = ()
+    """Hosts whose relays may be reached at the public address that a peer publishes. Private ranges never are."""
+    peers_at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """Relays that are read at the same time."""
+    both: bool = False
+    """Whether events that a peer lacks are also sent to it."""
+    mail_to: str | None = None
+    """Where reports are mailed; none unless set."""
+    mail_from: str | None = None
+    """Sender of these mails; `mail_to` unless set."""
+    smtp: str | None = None
+    """host:port of the mail server; None: the `sendmail` command, where there is one."""
+
+
 class Settings(Section):
     """All of it. A value: the same words give an equal one."""
 
@@ -388,6 +271,8 @@ class Settings(Section):
     connect: ConnectSettings = Field(default_factory=ConnectSettings)
     ssh: SshSettings = Field(default_factory=SshSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
+    astroport: AstroportSettings = Field(default_factory=AstroportSettings)
+    constellation: ConstellationSettings = Field(default_factory=ConstellationSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
 
     _overrides: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -89,7 +89,8 @@ def test_a_pool_of_two_is_warm_spreads_survives_and_is_remembered(make_node: Nod
         assert measured[alias]["received"] > 0
         assert measured[alias]["bytes_per_second"] > 0
     assert "alpha" in user.run("providers", "ollama").stdout
-    assert "2/2 alpha beta" in user.run("forwards").stdout
+    printed = user.run("forwards").stdout
+    assert "2/2 alpha beta" in printed or "2/2 beta alpha" in printed  # which of them serves just now comes first
 
     seen = wait_for(lambda: callers(pair.nodes[0]), 20, lambda: str(pair.nodes[0].json("status")))
     assert [caller["alias"] for caller in seen] == ["gamma"]

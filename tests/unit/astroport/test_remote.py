@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dragon.astroport.remote import parse_env, remote_variables, zen_home
+from dragon.astroport.remote import parse_env, remote_variables
+from dragon.astroport.zen import zen_home
 
 
 @pytest.mark.parametrize(
