@@ -111,7 +111,7 @@ class Parsed:
         content = {**self.raw, "sequence": 0, "load": 0, "digest": (), "offers": offers}  # the order of keys stays
         return hashlib.sha256(codec.encode_ordered(content)).digest()
 
-    @property
+    @cached_property
     def rank(self) -> tuple[int, bytes]:
         """What decides between two envelopes of one node: the higher `(sequence, hash)` is the newer."""
         return (self.manifest.sequence, self.hash)
