@@ -17,6 +17,7 @@ from dragon.config import Settings
 from dragon.connect import ForwardRequest, Forwards, Serving, numbered
 from dragon.connect.checking import Checker
 from dragon.connect.lookup import slugs_of
+from dragon.connect.offering import Offering
 from dragon.doctor import Doctor, document
 from dragon.errors import KuboError
 from dragon.kubo import Kubo, Peer
@@ -43,6 +44,7 @@ class NodeBackend:
         view: View,
         registry: Registry,
         serving: Serving,
+        offering: Offering,
         forwards: Forwards,
         catalogue: Callable[[], Catalogue],
         doctor: Doctor,
@@ -56,6 +58,7 @@ class NodeBackend:
         self._view = view
         self._registry = registry
         self._serving = serving
+        self._offering = offering
         self._forwards = forwards
         self._catalogue = catalogue
         self._doctor = doctor
@@ -87,6 +90,7 @@ class NodeBackend:
             "addresses": addresses,
             "peers": sum(node.state == "live" and not node.is_self for node in nodes),
             "offers": len(self._serving.offers()),
+            "offering": self._offering.on,
             "kubo": {
                 "api": str(self._engine.kubo.address),
                 "version": version,
@@ -201,6 +205,10 @@ class NodeBackend:
 
     async def repair(self, names: Sequence[str]) -> list[Document]:
         return [document(finding) for finding in await self._doctor.repair(names)]
+
+    async def offering(self, on: bool) -> Document:
+        await self._offering.turn(on)
+        return {"offering": self._offering.on, "offers": len(self._serving.offers())}
 
     async def reload(self) -> Document:
         return {"changed": await self._reload()}

@@ -109,6 +109,10 @@ class Control:
     def repair(self, names: list[str]) -> list[Document]:
         return self._listing("POST", "/v1/doctor", {"fix": names}, timeout=FORWARD_TIMEOUT)
 
+    def offering(self, on: bool) -> Document:
+        """Withdraw all offers of the node, or make them again; see `dragon.api.Backend.offering`."""
+        return self._object("POST", "/v1/offering", {"on": on})
+
     def reload(self) -> Document:
         return self._object("POST", "/v1/reload", {})
 

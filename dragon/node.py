@@ -24,6 +24,7 @@ from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock
 from dragon.config import Settings, reload_settings
 from dragon.connect import Forwards, KuboOwner, Serving
+from dragon.connect.offering import Offering
 from dragon.connect.routes import Route, RouteName
 from dragon.connect.ssh import ssh_routes
 from dragon.doctor import Doctor
@@ -110,6 +111,7 @@ class Node:
             is_kubo=KuboOwner(lambda: engine.kubo.address.port, lambda: engine.kubo.address.socket),
             forbidden=lambda: engine.own_ports,
         )  # fmt: skip
+        self.offering = Offering(self.serving, store)
         self.forwards = Forwards(
             self.node_id, self.view, self.tunnels, engine.kubo, self._catalogue, clock, settings.connect, rng,
             local_survey=lambda: self._survey, routes=self._ssh_routes(), introduce=self._introduce, store=store,
@@ -125,8 +127,8 @@ class Node:
         )  # fmt: skip
         self.backend = NodeBackend(
             node_id=self.node_id, settings=settings, engine=engine, view=self.view, registry=self.registry,
-            serving=self.serving, forwards=self.forwards, catalogue=lambda: self._catalogue, reload=self.reload,
-            doctor=doctor, clock=clock,
+            serving=self.serving, offering=self.offering, forwards=self.forwards, catalogue=lambda: self._catalogue,
+            reload=self.reload, doctor=doctor, clock=clock,
         )  # fmt: skip
         self.serving.on_change(self.registry.announce)
         self.view.subscribe(self._membership)
@@ -144,6 +146,7 @@ class Node:
 
     async def probe(self) -> None:
         """Let the listeners follow what runs on this machine, for ever."""
+        await self.offering.recall()
         async with contextlib.aclosing(self.prober.watch()) as surveys:
             async for survey in surveys:
                 self._survey = survey

@@ -95,6 +95,10 @@ class Backend(Protocol):
         """Apply the fixes of the findings called `names`; return all findings afterwards."""
         ...
 
+    async def offering(self, on: bool) -> Document:
+        """Withdraw all offers (`on` false) or make them again; return `{offering, offers}`. A restart keeps what was asked."""
+        ...
+
     async def reload(self) -> Document:
         """Read the settings again; return `{changed: [key…]}`. Only the catalogue's parts change in a running node."""
         ...

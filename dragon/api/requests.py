@@ -62,6 +62,10 @@ class CheckRequest(_Request):
     via: Literal["local"] | None = None
 
 
+class OfferingRequest(_Request):
+    on: bool
+
+
 class DoctorRequest(_Request):
     fix: Annotated[tuple[Word, ...], Field(max_length=MAX_FIXES, strict=False)]
 

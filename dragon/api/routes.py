@@ -13,6 +13,7 @@ from dragon.api.requests import (
     CheckRequest,
     DoctorRequest,
     ForwardRequest,
+    OfferingRequest,
     OffRequest,
     SlugRequest,
     flag,
@@ -49,6 +50,7 @@ class Routes:
             web.get("/v1/env/{slug}", self.env),
             web.get("/v1/doctor", self.doctor),
             web.post("/v1/doctor", self.repair),
+            web.post("/v1/offering", self.offering),
             web.post("/v1/reload", self.reload),
         ]
 
@@ -112,6 +114,9 @@ class Routes:
 
     async def repair(self, request: web.Request) -> web.StreamResponse:
         return answer(await self._backend.repair(read_body(DoctorRequest, await request.read()).fix))
+
+    async def offering(self, request: web.Request) -> web.StreamResponse:
+        return answer(await self._backend.offering(read_body(OfferingRequest, await request.read()).on))
 
     async def reload(self, request: web.Request) -> web.StreamResponse:
         return answer(await self._backend.reload())

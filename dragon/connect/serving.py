@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PAUSED = "the offers of this node are withdrawn; `dragon astroport start` makes them again"
+"""Why nothing is offered while `Serving.pause` counts."""
+
 LOAD_STEP = 50
 """Thousandths in which load is said: finer steps would make every connection a change."""
 
@@ -80,6 +83,8 @@ class Serving:
         self._forbidden = forbidden
         self._services: dict[str, _Service] = {}
         self._refused: dict[str, str] = {}
+        self._survey: Survey | None = None
+        self._paused = False
         self._callbacks: list[Callable[[], None]] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._said: tuple[Offer, ...] = ()
@@ -101,6 +106,11 @@ class Serving:
         waiting = {slug: self._tunnels.problem(protocol_name(slug, self._node_id)) for slug in self._services}
         return {**{slug: why for slug, why in waiting.items() if why}, **self._refused}
 
+    @property
+    def paused(self) -> bool:
+        """Whether offers are withdrawn, whatever runs here."""
+        return self._paused
+
     def load(self) -> int:
         """Return the node's load in thousandths: the share of its connections that is taken."""
         return min(1000, self.book.open * 1000 // self._limits.total)
@@ -121,6 +131,7 @@ class Serving:
 
     def update(self, survey: Survey) -> None:
         """Make listeners follow what runs here. A service that is gone or became private is withdrawn at once."""
+        self._survey = survey
         forbidden = self._forbidden() | self._tunnels.foreign_ports() | self.ports()
         wanted: dict[str, tuple[CatalogueEntry, Finding]] = {}
         refused: dict[str, str] = {}
@@ -138,12 +149,28 @@ class Serving:
                     log.warning("%s", error)
                 continue
             wanted[finding.slug] = (entry, finding)
+        if self._paused:
+            wanted, refused = {}, dict.fromkeys(wanted, PAUSED) | refused
         self._refused = refused
         for slug in [slug for slug in self._services if slug not in wanted]:
             self._withdraw(slug)
         for entry, finding in wanted.values():
             self._serve(entry, finding)
         self._tell()
+
+    def pause(self) -> None:
+        """Withdraw every offer, and make none until `resume`; the node stays a member that sees and uses the others'."""
+        self._paused = True
+        self._follow()
+
+    def resume(self) -> None:
+        """Offer again what runs here."""
+        self._paused = False
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._survey is not None:
+            self.update(self._survey)
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Apply new rules at once: what became private is withdrawn, changed access is checked again."""

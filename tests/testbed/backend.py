@@ -207,6 +207,10 @@ class PlainBackend:
         self.findings = [{**one, "ok": one["ok"] or one["name"] in names} for one in self.findings]
         return self.findings
 
+    async def offering(self, on: bool) -> Document:
+        self._step("offering", on)
+        return {"offering": on, "offers": int(on)}
+
     async def reload(self) -> Document:
         self._step("reload")
         return {"changed": ["catalogue.private"]}

@@ -56,6 +56,7 @@ async def ask(home: Home, method: str, path: str, **options: Any) -> tuple[int, 
         ("GET", "/v1/env/ollama", None, ("env", "ollama")),
         ("GET", "/v1/doctor", None, ("doctor",)),
         ("POST", "/v1/doctor", {"fix": ["pubsub"]}, ("repair", ("pubsub",))),
+        ("POST", "/v1/offering", {"on": False}, ("offering", False)),
         ("POST", "/v1/reload", {}, ("reload",)),
     ],
 )

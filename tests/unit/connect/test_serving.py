@@ -9,10 +9,13 @@ import pytest
 
 from dragon.clock import SystemClock
 from dragon.config import GateSettings
+from dragon.connect.offering import Offering
 from dragon.connect.serving import Serving
+from dragon.home import Home
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.kubo.tunnels import Tunnels
 from dragon.probe import Finding, Survey, load_catalogue
+from dragon.store import Store
 from registry_schema import protocol_name
 from tests.unit.connect.sockets import Server, connect, echo, end_of, receive, send, until
 
@@ -192,3 +195,43 @@ async def test_load_alone_is_no_change(house: House) -> None:
     house.serving.book.open = 0
     await house.survey(finding("ollama", model="phi"))
     assert house.changes == changes + 1
+
+
+async def test_paused_nothing_is_offered_and_resumed_all_that_runs_now(house: House) -> None:
+    await house.survey(finding("ollama"), finding("strfry", 4243))
+    house.serving.pause()
+    await house.tunnels.settle()
+    assert house.offered() == []
+    assert await house.targets() == {}
+    assert set(house.serving.problems()) == {"ollama", "strfry"}
+
+    await house.survey(finding("ollama"), finding("comfyui", 4244))
+    assert await house.targets() == {}
+    house.serving.replace_catalogue(load_catalogue(private=["ollama"]))
+    house.serving.resume()
+    await house.tunnels.settle()
+    assert house.offered() == ["comfyui"]
+    assert house.serving.problems() == {}
+
+
+async def test_paused_only_our_own_listeners_end(house: House) -> None:
+    await house.kubo.p2p_listen("/x/other-program", "/ip4/127.0.0.1/tcp/7000")
+    await house.survey(finding("ollama"))
+    house.serving.pause()
+    await house.tunnels.settle()
+    assert await house.targets() == {"/x/other-program": 7000}
+
+
+async def test_what_was_asked_holds_over_a_restart(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    for ask, expected in ((None, True), (False, False), (None, False), (True, True), (None, True)):
+        house = House(tmp_path)
+        async with Store.open(home) as store:
+            offering = Offering(house.serving, store)
+            await offering.recall()
+            if ask is not None:
+                await offering.turn(ask)
+            await house.survey(finding("ollama"))
+            assert (offering.on, house.offered() == ["ollama"]) == (expected, expected)
+        await house.close()
