@@ -24,6 +24,10 @@ class HandClock:
         self._sleepers.append((self.at + seconds, wake))
         await wake.wait()
 
+    @property
+    def sleepers(self) -> int:
+        return len(self._sleepers)
+
     async def turn(self, seconds: float) -> None:
         """Let `seconds` pass and everything that was due run."""
         self.at += seconds
