@@ -118,12 +118,16 @@ STATION_FIELDS: Mapping[str, type] = {
     "ncard": int,
     "zcard": int,
     "power_score": int,
+    "value_ratio": str,
+    "veteran_days": int,
     "tier": str,
     "ssh_pub": str,
+    "ssh_user": str,
     "level": str,
     "latitude": str,
     "longitude": str,
     "g1pub": str,
+    "channel": str,
 }
 """What an Astroport may say of itself under `station`, with its type. Further keys are ignored by this version."""
 
