@@ -8,6 +8,9 @@ provider (THREATS 22).
 Against herds and flapping (THREATS 22) the default has two rules more: who is new, or just back from its breaker, takes part in
 a share of the draws that grows (slow start); and a choice that stands is left only for one that costs half (hysteresis).
 
+Who signs nothing (`trust: ipns`) is looked at only when nobody who signs is left in by a breaker, and has no part in any figure
+of theirs: no unsigned byte changes a choice among the signed (THREATS, invariant I4).
+
 What we measured outranks what a provider claims (THREATS 23): a claimed load only counts where we have no measure of our own.
 Our own trouble must not look like everybody's death (THREATS 21): when hardly anybody would be left, all are used (panic mode).
 """
@@ -68,6 +71,11 @@ class Candidate:
     in_flight: int = 0
     weight: float = 1.0
     breaker: Breaker = CLOSED
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether nobody signed what it says: it ranks behind all others (DESIGN §7, rule 6)."""
+        return self.trust == "ipns"
 
     @property
     def name(self) -> str:
@@ -167,13 +175,13 @@ class Rotate:
     name: StrategyName = "rotate"
 
     def __init__(self) -> None:
-        self._last: dict[str, str] = {}
+        self._last: dict[tuple[str, bool], str] = {}
 
     def pick(self, eligible: Sequence[Candidate], at: float) -> tuple[Candidate, str]:
-        slug = eligible[0].slug
-        last = self._last.get(slug, "")
+        turn = (eligible[0].slug, eligible[0].unsigned)
+        last = self._last.get(turn, "")
         taken = next((each for each in eligible if each.node_id > last), eligible[0])
-        self._last[slug] = taken.node_id
+        self._last[turn] = taken.node_id
         return taken, "rotate: next in id order"
 
 
@@ -258,23 +266,10 @@ def choose(
             fit.append(each)
         else:
             others[each.node_id] = Refused(each, because)
-    kept, panic = _kept(fit, at)
-    eligible = []
+    eligible, panic = _eligible(fit, tried or {}, at)
     for each in fit:
-        because = (tried or {}).get(each.node_id) or (None if each in kept else _breaker_says(each.breaker, at))
-        if because is None:
-            eligible.append(each)
-        else:
-            others[each.node_id] = Refused(each, because)
-    if not eligible:  # all who are left were tried just now: the others' breakers may be wrong
-        eligible = [each for each in fit if each.node_id not in (tried or {})]
-        panic = panic or "nobody else is left, so open breakers are tried too" if eligible else panic
-    signed = [each for each in eligible if each.trust == "signed"]
-    if signed and len(signed) < len(eligible):
-        for each in eligible:
-            if each not in signed:
-                others[each.node_id] = Refused(each, f"trust {each.trust} ranks behind signed")
-        eligible = signed
+        if each not in eligible:
+            others[each.node_id] = Refused(each, (tried or {}).get(each.node_id) or _passed_over(each, at))
     if not eligible:
         return Decision(None, "nobody can serve", tuple(others[each.node_id] for each in ordered))
     taken, because = strategy.pick(eligible, at)
@@ -285,6 +280,29 @@ def choose(
         if each is not taken:
             others[each.node_id] = Refused(each, _possible(each, at), fit=True)
     return Decision(taken, because, tuple(others[each.node_id] for each in ordered if each is not taken))
+
+
+def _eligible(fit: Sequence[Candidate], tried: Mapping[str, str], at: float) -> tuple[Sequence[Candidate], str]:
+    """Return those to pick from, all of one trust, with what is to be said of open breakers among them."""
+    tiers = [[each for each in fit if not each.unsigned], [each for each in fit if each.unsigned]]
+    closed = [[each for each in tier if each.breaker.permits(at) and each.node_id not in tried] for tier in tiers]
+    if closed[1] and not closed[0]:
+        return closed[1], "nobody who signs can serve"
+    for tier in tiers:
+        kept, panic = _kept(tier, at)
+        eligible = [each for each in kept if each.node_id not in tried]
+        if not eligible:  # all who are left were tried just now: the others' breakers may be wrong
+            eligible = [each for each in tier if each.node_id not in tried]
+            panic = panic or "nobody else is left, so open breakers are tried too"
+        if eligible:
+            return eligible, panic
+    return (), ""
+
+
+def _passed_over(candidate: Candidate, at: float) -> str:
+    if candidate.breaker.permits(at):
+        return f"trust {candidate.trust} ranks behind signed"
+    return _breaker_says(candidate.breaker, at)
 
 
 def _kept(fit: Sequence[Candidate], at: float) -> tuple[Sequence[Candidate], str]:

@@ -60,11 +60,11 @@ def tell(decision: Decision, route: str, reaches: Mapping[str, Reach], sources: 
 
 
 def tell_absent(nodes: Iterable[NodeView], slugs: Sequence[str]) -> list[Line]:
-    """Return a line for each node that offered one of `slugs` and is not live now."""
+    """Return a line for each node that offered one of `slugs` and is not live now, or is only shown."""
     lines = []
     for node in nodes:
         offer = next((offer for offer in node.manifest.offers if offer.slug in slugs), None)
-        if node.state != "live" and offer is not None:
+        if (node.state != "live" or not node.usable) and offer is not None:
             said = {
                 "trust": node.trust,
                 "source": node.source,

@@ -22,7 +22,7 @@ from dragon.connect.pulse import Pulse
 from dragon.connect.reach import Reach, Reaches
 from dragon.connect.routes import Destination, LocalRoute, Route, RouteName
 from dragon.connect.trial import Trial
-from dragon.connect.ways import Way, ways
+from dragon.connect.ways import Way, ranked, ways
 from dragon.errors import DragonError, NoProvider, PeerUnreachable, SshRefused, UnknownService
 from dragon.probe import CatalogueEntry
 from registry_schema.labels import labels_match
@@ -135,15 +135,27 @@ class Finder:
             return "forgotten"
         if node.state != "live":
             return node.state
+        if not node.usable:
+            return "signs nothing"
         return None if any(offer.slug == slug for offer in node.manifest.offers) else f"offers {slug} no more"
 
     def _some(self, slug: str, where: Mapping[str, str]) -> list[Provider]:
-        """Return the providers to choose from: all, or of a crowd a random part, so that a choice costs the same anywhere."""
+        """Return the providers to choose from: all, or of a crowd a random part, so that a choice costs the same anywhere.
+
+        Whoever signs comes into that part first: a crowd that signs nothing takes nobody's place.
+        """
         everyone = self.providers(slug)
         if len(everyone) <= CROWD:
             return list(everyone)
-        fitting = self._view.providers(slug, where=where, at=self._clock.monotonic())
-        return list(fitting) if len(fitting) <= CROWD else self._rng.sample(fitting, CROWD)
+        at = self._clock.monotonic()
+        signed = self._view.providers(slug, where=where, at=at, signed_only=True)
+        if len(signed) > CROWD:
+            return self._rng.sample(signed, CROWD)
+        fitting = self._view.providers(slug, where=where, at=at)
+        if len(fitting) <= CROWD:
+            return list(fitting)
+        unsigned = [each for each in fitting if each.trust != "signed"]
+        return [*signed, *self._rng.sample(unsigned, CROWD - len(signed))]
 
     def entry(self, slug: str, offer_port: int, offer_scheme: str) -> CatalogueEntry:
         """Return the catalogue's entry, or what can be said of a service that only its provider knows."""
@@ -230,7 +242,6 @@ class Finder:
 
     def ways(self, slugs: Sequence[str], offered: Mapping[str, Sequence[Provider]], wish: Wish) -> list[Way]:
         """Return the ways that a search for `wish` tries, in order. Raises `UsageError` for a route that cannot be meant."""
-        at = self._clock.monotonic()
         return ways(
             [(self._entry_of(slug, offered[slug]), offered[slug]) for slug in slugs],
             self.routes,
@@ -238,8 +249,12 @@ class Finder:
             service=wish.service,
             via=wish.via,
             any_node=isinstance(wish.target, lookup.Auto),
-            permits=lambda place, slug, route: self.reaches.of(place, slug, route).breaker.permits(at),
+            permits=self._permits,
         )
+
+    def _permits(self, place: str, slug: str, route: str) -> bool:
+        reach = self.reaches.peek(place, slug, route)
+        return reach is None or reach.breaker.permits(self._clock.monotonic())
 
     def local(self, wish: Wish) -> tuple[str, int] | None:
         """Return slug and port of a service of this machine that fulfils `wish`, None when there is none."""
@@ -273,7 +288,7 @@ class Finder:
             raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
         names = {each.node_id: each.alias for each in everyone}
         asked = False
-        for way in order:
+        for way in ranked(order, self._permits):
             said = failed
             if way.own is None and not asked:
                 await self.look_at_peers()

@@ -147,6 +147,7 @@ class Forwards:
         sources = {node.node_id: node.source for node in nodes}
         lines: Lines = []
         chosen: str | None = None
+        is_signed = False
         because = f"nobody offers {slug}"
         offered = {each: self._finder.providers(each) for each in slugs}
         for way in self._finder.ways(slugs, offered, Wish(slug.strip().lower())):
@@ -155,8 +156,10 @@ class Forwards:
                 each.node_id: each for each in self._finder.reaches if (each.slug, each.route) == (way.entry.slug, route)
             }
             lines += explain.tell(decision, route, reaches, sources, at)
-            if chosen is None and (decision.provider or decision.others):
-                chosen, because = (decision.provider.node_id if decision.provider else None), decision.because
+            if decision.provider and (chosen is None or (not is_signed and not decision.provider.unsigned)):
+                chosen, because, is_signed = decision.provider.node_id, decision.because, not decision.provider.unsigned
+            elif chosen is None and decision.others:
+                because = decision.because
         here = self._finder.local(Wish(slug.strip().lower())) if "local" in cascade else None
         if here is not None:
             chosen, because = self._node_id, f"{here[0]} runs here, on port {here[1]}: a local service wins over a tunnel"

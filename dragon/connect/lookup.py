@@ -103,6 +103,7 @@ def find(target: Number | Name, providers: Iterable[Provider], nodes: Sequence[N
             )
         return ordered[target.n - 1]
     by_alias = [node for node in nodes if node.alias.casefold() == target.text.casefold()]
+    by_alias = [node for node in by_alias if node.trust == "signed"] or by_alias  # nobody takes a name by not signing
     matches = by_alias or [node for node in nodes if len(target.text) >= MIN_ID_PART and target.text in node.node_id]
     if not matches:
         short = len(target.text) < MIN_ID_PART
@@ -116,7 +117,7 @@ def find(target: Number | Name, providers: Iterable[Provider], nodes: Sequence[N
         more = f" and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
         raise AmbiguousNode(f"{target.text!r} matches {len(matches)} nodes: {shown}{more}", "use more of the id, or the number")
     node = matches[0]
-    if node.state != "live":
+    if node.state != "live" or not node.usable:
         raise NoProvider(f"{node.alias} is {standing_of(node)}", f"`dragon forward {service} auto` takes another provider")
     offers = ", ".join(offer.slug for offer in node.manifest.offers) or "nothing"
     raise NoProvider(f"{node.alias} does not offer {service}", f"it offers {offers}")
@@ -133,7 +134,9 @@ def why_nobody(service: str, slugs: Sequence[str], providers: Iterable[Provider]
             f"{_count(len(offering), 'node')} of {service}, none with {wishes}",
             f"they say {', '.join(have[:SHOWN])}" if have else "they say nothing of the kind",
         )
-    former = [node for node in nodes if node.state != "live" and any(offer.slug in slugs for offer in node.manifest.offers)]
+    former = [
+        node for node in nodes if standing_of(node) != "live" and any(offer.slug in slugs for offer in node.manifest.offers)
+    ]
     former = [node for node in former if labels_match(_labels(node, slugs), where)] or former
     if former:
         newest = sorted(former, key=lambda node: node.last_seen)[:SHOWN]
@@ -167,7 +170,7 @@ def standing_of(node: NodeView) -> str:
             return f"stopped {ago(node.last_seen)} ago"
         case "skewed":
             return f"skewed ({node.reason})" if node.reason else "skewed"
-    return node.state
+    return node.state if node.usable else "not admitted: it signs nothing ([astroport] bash_stations)"
 
 
 def _are(count: int) -> str:

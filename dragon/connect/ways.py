@@ -2,12 +2,13 @@
 
 A route may lead to hosts of its own instead of to the nodes of the view. Such a host is no node: a wish that names a node does
 not mean it. One whose breaker is open comes last, so that nobody waits for a host that is down, and yet not never.
+Nodes that sign nothing come behind all others that may work: also behind those that serve it under another slug or route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dragon.connect.routes import Destination, Route, RouteName, cascade
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One step. `own`: the route's hosts, None where it leads to `providers`. `rests`: all of them failed lately."""
+    """One step. `own`: the route's hosts, None where it leads to `providers`. `rests`: all of them failed lately.
+
+    `unsigned`: its providers sign nothing.
+    """
 
     entry: CatalogueEntry
     route: Route
     providers: Sequence[Provider]
     own: tuple[Destination, ...] | None = None
     rests: bool = False
+    unsigned: bool = False
 
 
 def ways(
@@ -63,3 +68,23 @@ def ways(
             raise UsageError(f"route {via} leads to a host of its own, not to a node", "leave the node out")
         raise UsageError(f"route {via} leads to no host for {service}", 'name one: [ssh] host = "…" in config.toml')
     return sorted(found, key=lambda way: way.rests)
+
+
+def ranked(order: Sequence[Way], permits: Callable[[str, str, str], bool]) -> list[Way]:
+    """Return the steps with those apart, and behind, that lead to nodes that sign nothing (DESIGN §7, rule 6).
+
+    Only who signs but failed lately comes later still: a way that is known to be shut is no better for being signed.
+    """
+    if not any(each.trust == "ipns" for way in order for each in way.providers):
+        return list(order)
+    found: list[Way] = []
+    for way in order:
+        if way.own is not None:
+            found.append(way)
+            continue
+        for unsigned in (False, True):
+            some = [each for each in way.providers if (each.trust == "ipns") is unsigned]
+            rests = not any(permits(each.node_id, way.entry.slug, way.route.name) for each in some)
+            if some:
+                found.append(replace(way, providers=some, rests=rests, unsigned=unsigned))
+    return sorted(found, key=lambda way: (way.rests, way.unsigned))

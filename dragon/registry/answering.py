@@ -197,7 +197,7 @@ class Answering:
     async def _send_envelope(self, channel: Channel, node_id: str) -> None:
         now = self._clock.monotonic()
         data, held = self._view.envelope(node_id), self._view.node(node_id, now)
-        if data is None or held is None:
+        if data is None or held is None or held.trust != "signed":  # else the age would be that of another word
             await channel.send(End(0))
             return
         await channel.send(Batch(tuple(aged([(data, held.last_seen)]))))

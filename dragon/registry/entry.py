@@ -39,6 +39,10 @@ class Entry:
     """How beats of this content look; made when the first one comes."""
     state: State | None = None
     """None only while it enters."""
+    trust: Trust = "signed"
+    """`ipns`: made out of the files under its name; nothing of it was signed (`unsigned`)."""
+    usable: bool = True
+    """False for an unsigned node that the operator wants to see, not to use."""
     source: Source = "pubsub"
     heard: float = 0.0
     """When this envelope was first heard anywhere, as far as we may believe it."""
@@ -84,7 +88,7 @@ class Entry:
             node_id=self.node_id,
             alias=self.manifest.alias,
             state=self.state,
-            trust="signed",
+            trust=self.trust,
             last_seen=max(at - self.heard, 0.0),
             sequence=self.rank[0],
             source=self.source,
@@ -93,12 +97,16 @@ class Entry:
             equivocated=self.equivocated,
             known=known,
             is_self=is_self,
+            usable=self.usable,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node as it is shown. `last_seen` in seconds before the question; `reason` says why it is skewed, else empty."""
+    """One node as it is shown. `last_seen` in seconds before the question; `reason` says why it is skewed, else empty.
+
+    `usable` is False for a node that is only shown: one that signs nothing, where the operator does not admit such.
+    """
 
     node_id: str
     alias: str
@@ -112,6 +120,7 @@ class NodeView:
     equivocated: bool
     known: bool
     is_self: bool
+    usable: bool = True
 
 
 class Provider(NamedTuple):

@@ -164,7 +164,7 @@ class Providers(Sequence[Provider]):
         entry = listed.entry
         mine = entry.node_id == self._self_id
         return Provider(
-            entry.node_id, entry.manifest.alias, listed.offer, "live", "signed", mine, max(self._at - entry.heard, 0.0)
+            entry.node_id, entry.manifest.alias, listed.offer, "live", entry.trust, mine, max(self._at - entry.heard, 0.0)
         )
 
 

@@ -243,7 +243,7 @@ class Publisher:
         return min(max(math.ceil(self._lease * stretch(live)), MIN_TTL), MAX_TTL)
 
     def _live(self, at: float) -> int:
-        return len(self._view.members(at))
+        return self._view.live_count(at)
 
     def _sent(self, publication: Publication) -> None:
         self._sent_while_naming = self._naming > 0

@@ -25,8 +25,9 @@ from dragon.registry.lease import clock_reason, relayed_age, spell_seconds
 from dragon.registry.members import Crowd, Members
 from dragon.registry.policy import Policy
 from dragon.registry.roster import Roster
+from dragon.registry.unsigned import Unsigned, merged
 from dragon.registry.verdict import Admitted, Change, Duplicate, Hearing, Rejected, Source, Verdict
-from registry_schema import FromTheFuture, Parsed, Rank, Rejection, check_bounds, equivocates, parse
+from registry_schema import FromTheFuture, Manifest, Parsed, Rank, Rejection, check_bounds, equivocates, parse
 
 __all__ = ["Admitted", "Change", "Duplicate", "NodeView", "Policy", "Provider", "Rejected", "State", "Trust", "Verdict", "View"]
 
@@ -65,6 +66,8 @@ class View:
         unknown = Crowd(policy.unknown_capacity, policy.unknown_bytes)
         self._roster = Roster(self_id, policy, Members(known, unknown, rng), self._marks, self.counters)
         self._entries = self._roster.entries
+        # Draws of its own: what nobody signed must not even decide which random number a choice gets.
+        self._unsigned = Unsigned(policy.keep, self._roster.note, random.Random(self_id))  # noqa: S311
 
     # -- what comes in --------------------------------------------------------------------------------------------------
 
@@ -118,6 +121,29 @@ class View:
         self._roster.tell()
         return True
 
+    def learn(self, manifest: Manifest, *, at: float, now_ms: int, usable: bool) -> Admitted | Rejected:
+        """Take in what a node says without a signature, as read from the files under its IPNS name.
+
+        Its `sequence` is the time that stands in them, in milliseconds. `usable`: whether the operator admits such nodes as
+        providers and members; they rank behind every signed one, and nothing of them is stored, compared or relayed.
+        """
+        self._expire(at)
+        node_id = manifest.node
+        verdict: Admitted | Rejected
+        if node_id == self.self_id or not self._is_allowed(node_id):
+            verdict = Rejected("unsigned-not-admitted", f"{node_id} is this node or not on this swarm's list")
+        else:
+            verdict = self._unsigned.learn(manifest, self._entries.get(node_id), at=at, now_ms=now_ms, usable=usable)
+        if isinstance(verdict, Rejected):
+            self.counters[verdict.reason] += 1
+        self._roster.tell()
+        return verdict
+
+    def unlearn(self, node_id: str) -> None:
+        """Forget what was learnt of a node without a signature; what it signed stays."""
+        self._unsigned.unlearn(node_id, as_kind="silent" if node_id in self._entries else "gone")
+        self._roster.tell()
+
     def note_connected(self, node_id: str) -> None:
         """We hold a direct connection to `node_id`: it is known, now or from its first envelope on."""
         self._roster.vouch(node_id)
@@ -129,7 +155,7 @@ class View:
 
     def tick(self, at: float) -> list[Change]:
         """End the leases that are over at `at`, tell the subscribers, and return what changed."""
-        self._roster.expire(at)
+        self._expire(at)
         return self._roster.tell()
 
     def subscribe(self, callback: Callable[[Change], None]) -> None:
@@ -140,41 +166,50 @@ class View:
 
     def nodes(self, at: float) -> list[NodeView]:
         """Return every node, this one included, ascending by id."""
-        self._roster.expire(at)
-        return [self._shown(self._entries[node_id], at) for node_id in sorted(self._entries)]
+        self._expire(at)
+        node_ids = self._entries.keys() | self._unsigned.entries.keys()
+        return [self._shown(entry, at) for node_id in sorted(node_ids) if (entry := self._entry(node_id)) is not None]
 
     def node(self, node_id: str, at: float) -> NodeView | None:
-        self._roster.expire(at)
-        entry = self._entries.get(node_id)
+        self._expire(at)
+        entry = self._entry(node_id)
         return None if entry is None else self._shown(entry, at)
 
-    def providers(self, slug: str, *, where: Mapping[str, str] | None = None, at: float) -> Sequence[Provider]:
+    def providers(
+        self, slug: str, *, where: Mapping[str, str] | None = None, at: float, signed_only: bool = False
+    ) -> Sequence[Provider]:
         """Return the live offers of `slug` whose labels meet `where`, ascending by node id, this node last.
 
         Costs microseconds whatever the swarm's size; each `Provider` is made when it is looked at.
         """
-        self._roster.expire(at)
+        self._expire(at)
         own = self._entries.get(self.self_id)
         found = self._roster.index.find(slug, where)
+        if self._unsigned.members and not signed_only:
+            found = merged(found, self._unsigned.index.find(slug, where))
         return Providers(self_last(found, own.listed.get(slug) if own else None), self.self_id, at)
 
     def slugs(self, at: float) -> dict[str, int]:
         """Return every slug that is offered, ascending, with the number of live nodes that offer it."""
-        self._roster.expire(at)
-        return self._roster.index.counts()
+        self._expire(at)
+        counts = self._roster.index.counts()
+        if self._unsigned.members:
+            both = Counter(counts) + Counter(self._unsigned.index.counts())
+            return dict(sorted(both.items()))
+        return counts
 
     def members(self, at: float) -> frozenset[str]:
-        """Return the ids of all live nodes."""
-        self._roster.expire(at)
-        return frozenset(self._roster.live)
+        """Return the ids of all live nodes, except those that are only shown."""
+        self._expire(at)
+        return frozenset(self._roster.live | self._unsigned.members)
 
     def is_member(self, node_id: str, at: float) -> bool:
         """Tell whether `node_id` is live: what the gate asks for each caller (which is connected by calling, hence known)."""
-        self._roster.expire(at)
-        return node_id in self._roster.live
+        self._expire(at)
+        return node_id in self._roster.live or node_id in self._unsigned.members
 
     def live_count(self, at: float) -> int:
-        """Return how many nodes are live, this one included: what `stretch` goes by."""
+        """Return how many nodes are live and beat, this one included: what `stretch` goes by."""
         self._roster.expire(at)
         return len(self._roster.live)
 
@@ -275,6 +310,7 @@ class View:
         else:
             entry.reason = clock_reason(entry.lag or 0.0, self.policy.max_skew)
         self._roster.settle(entry, hearing.at)
+        self._unsigned.yield_to(entry)
         if entry.state == before == "live":
             self._roster.note(entry, "beat" if same else "changed")
         if entry.state == "left":
@@ -329,6 +365,7 @@ class View:
             self._measure(entry, hearing)
         entry.firsthand, entry.confirmed = firsthand, True
         self._roster.settle(entry, hearing.at)
+        self._unsigned.yield_to(entry)
         if entry.state == "live" and before != "live":
             return Admitted(entry.node_id, "back", entry.rank)
         return Duplicate(entry.node_id)
@@ -351,6 +388,7 @@ class View:
         entry.plain, entry.pattern = False, None  # what is shown is no longer what is held
         entry.reason = clock_reason(hearing.lag(sequence), self.policy.max_skew)
         self._roster.settle(entry, hearing.at)
+        self._unsigned.yield_to(entry)
         return self._refuse(error.reason, str(error))
 
     def _believed_age(self, node_id: str, entry: Entry | None, sequence: int, hearing: Hearing) -> float:
@@ -390,6 +428,15 @@ class View:
         """Refuse bytes that can never be admitted, whoever brings them: the next time costs no more than a duplicate."""
         self._seen.add(key, "")
         return self._refuse(error.reason, str(error))
+
+    def _expire(self, at: float) -> None:
+        self._roster.expire(at)
+        self._unsigned.expire(at)
+
+    def _entry(self, node_id: str) -> Entry | None:
+        """Return what is shown of a node: its signed word, unless that has ended and an unsigned one is live."""
+        signed, unsigned = self._entries.get(node_id), self._unsigned.entries.get(node_id)
+        return unsigned if signed is None or (unsigned is not None and unsigned.state == "live") else signed
 
     def _shown(self, entry: Entry, at: float) -> NodeView:
         is_self = entry.node_id == self.self_id

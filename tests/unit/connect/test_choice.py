@@ -74,6 +74,17 @@ def test_unsigned_ranks_last_but_serves_when_alone() -> None:
     assert choose([hearsay], First(), 0.0).provider == hearsay
 
 
+def test_unsigned_serves_only_while_every_signed_breaker_is_open() -> None:
+    """I4: and it has no part in the panic of those who sign."""
+    hearsay = [replace(A, node_id=f"A{number}", trust="ipns", breaker=OPEN) for number in range(8)]
+    down, half_dead = replace(B, breaker=OPEN), [replace(B, node_id=f"B{number}", breaker=OPEN) for number in range(2)]
+    alone = choose([replace(A, trust="ipns"), down], First(), 0.1)
+    assert (alone.provider, alone.because) == (replace(A, trust="ipns"), "first in id order; nobody who signs can serve")
+    assert choose([*hearsay, C, *half_dead], First(), 0.1).provider == C  # counted in, they would make it a panic
+    assert choose([hearsay[0], down], First(), 0.1).provider == down  # of those who failed, who signs comes first
+    assert choose([replace(A, trust="ipns"), B], First(), 0.1, tried={"B": "HTTP 500"}).provider == replace(A, trust="ipns")
+
+
 def test_measured_outranks_claimed() -> None:
     boaster = replace(A, load=0.0, measured=PeakEwma(2.0, 0.0))
     honest = replace(B, load=0.9, measured=PeakEwma(0.05, 0.0))

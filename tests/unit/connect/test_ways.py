@@ -9,9 +9,12 @@ import sys
 import pytest
 
 from dragon.connect.routes import CASCADES, Destination, Route, RouteName
-from dragon.connect.ways import Way, ways
+from dragon.connect.ways import Way, ranked, ways
 from dragon.errors import UsageError
 from dragon.probe import CatalogueEntry, load_catalogue
+from dragon.registry.entry import Provider, Trust
+from registry_schema import make_offer
+from tests.simulator.signers import Signer
 
 
 class Path:
@@ -136,3 +139,32 @@ def test_what_cannot_be_meant(words: dict[str, object], says: str) -> None:
 def test_a_node_without_an_ssh_host_never_loads_the_library() -> None:
     code = "import sys, dragon.node; sys.exit(any(name.startswith('asyncssh') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_who_signs_nothing_comes_behind_whoever_may_work() -> None:
+    """I4: also behind those that serve it under another slug, and behind the operator's own hosts."""
+    vane, perplexica = load_catalogue().get("vane"), load_catalogue().get("perplexica")
+    by_name = {"S": _provider("S", "signed"), "U": _provider("U", "ipns"), "V": _provider("V", "ipns")}
+
+    def order_of(first: str, second: str = "", resting: str = "") -> list[tuple[str, str, str]]:
+        offered = [(vane, [by_name[each] for each in first]), (perplexica, [by_name[each] for each in second])]
+
+        def permits(place: str, slug: str, route: str) -> bool:
+            return place not in resting
+
+        found = ways(offered, routes(), "p2p-first", service="vane", via=None, any_node=True, permits=permits)
+        ordered = ranked([way for way in found if way.route.name != "ssh4"], permits)
+        who = ["".join(each.node_id for each in way.providers) if way.own is None else "me@host" for way in ordered]
+        return [(way.entry.slug, way.route.name, name) for way, name in zip(ordered, who, strict=True)]
+
+    hosts = [("vane", "ssh6", "me@host"), ("perplexica", "ssh6", "me@host")]
+    assert order_of("UV", "S") == [hosts[0], ("perplexica", "p2p", "S"), hosts[1], ("vane", "p2p", "UV")]
+    assert order_of("SU") == [("vane", "p2p", "S"), *hosts, ("vane", "p2p", "U")]
+    assert order_of("SU", resting="S") == [*hosts, ("vane", "p2p", "U"), ("vane", "p2p", "S")]
+    assert order_of("SU", resting="SU") == [*hosts, ("vane", "p2p", "S"), ("vane", "p2p", "U")]
+    assert order_of("S", "S") == [("vane", "p2p", "S"), hosts[0], ("perplexica", "p2p", "S"), hosts[1]]  # as without any
+
+
+def _provider(node_id: str, trust: Trust) -> Provider:
+    offer = make_offer("vane", Signer(node_id).node_id, 3002)
+    return Provider(node_id, node_id, offer, "live", trust, False, 0.0)
