@@ -1,0 +1,167 @@
+"""The balise: the directory that a station publishes of itself. Laid anew whenever it is asked. Source: ASTROPORT facts 2.2.
+
+Others write here too: the station's own `_12345.sh`, its DRAGON script, its daily wipe. Files of theirs stay, but for scripts
+of services that are offered or that the operator made private.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from dragon.astroport.beacon import own_document, same_but_for_time
+from dragon.astroport.facts import StationFacts, parse_document, read_text
+from dragon.astroport.laying import Laid, Layer, Order
+from dragon.astroport.pages import compact, page_name, page_to
+from dragon.astroport.placing import File
+from dragon.astroport.scripts import EXECUTABLE, HEAD, script_name, script_of, slug_of
+from dragon.astroport.zen import Zen
+from dragon.probe.catalogue import Catalogue
+from registry_schema import Offer, Rejection, parse
+
+log = logging.getLogger(__name__)
+
+FRESH: Final = 300.0
+"""Seconds after which the times that lie here are written anew: the beat of `_12345.sh`. Readers give a station 12 hours."""
+
+MANIFEST: Final = "dragon.manifest"
+DOCUMENT: Final = "12345.json"
+TIMES: Final = frozenset({"_MySwarm.moats", "_MySwarm.staom"})
+
+_MAX_SCRIPT = 65536
+
+
+class Balise:
+    """One station's own directory. Its methods block, and are called one at a time."""
+
+    def __init__(self, zen: Zen, node_id: str, journal: Path, *, docker_bridge: bool = False) -> None:
+        """`journal`: a file in `DRAGON_HOME`, where what is ours is written down."""
+        self._folder = zen.balise(node_id)
+        self._node_id = node_id
+        self._bridge = docker_bridge
+        self._layer = Layer(zen.tmp, journal, within=zen.root)
+        self._stamp = 0.0
+
+    def lay(
+        self, facts: StationFacts, offers: Iterable[Offer], envelope: bytes | None, catalogue: Catalogue, now: float
+    ) -> Laid:
+        """Make the directory say `facts` and `offers`. `envelope`: our manifest as published; `now`: seconds since the epoch.
+
+        Returns what changed, by bare file names. Raises `HomeError` where the place cannot be written.
+        """
+        self._adopt_lost()
+        if not 0 <= now - self._stamp < FRESH:
+            self._stamp = now
+        offers = tuple(offers)
+        scripts = {
+            script_name(offer.slug): script_of(
+                offer, self._node_id, catalogue, remote_user=facts.user, docker_bridge=self._bridge
+            ).encode()
+            for offer in offers
+        }
+        unwanted = self._made_private(facts, scripts)
+        self._layer.adopt(self._node_id, unwanted)
+        slugs = {offer.slug for offer in offers} | {
+            slug for slug in self._slugs_of_others() if script_name(slug) not in unwanted
+        }
+        before: dict[str, bytes] = {}
+
+        def render(held: Mapping[str, bytes]) -> dict[str, File]:
+            before.update(held)
+            previous = parse_document(held.get(DOCUMENT, b""))
+            files = {name: File(data, EXECUTABLE) for name, data in scripts.items()}
+            files |= {name: File(text.encode()) for name, text in _texts(facts, self._stamp).items()}
+            files[DOCUMENT] = File(compact(own_document(facts, slugs, self._stamp, previous)))
+            if envelope is not None:
+                files[MANIFEST] = File(envelope)
+            return files
+
+        token = (self._stamp, facts, tuple(sorted(scripts.items())), frozenset(slugs), envelope)
+        order = Order(token, render, reads=(DOCUMENT, MANIFEST))
+        laid = self._layer.lay({self._node_id: order})
+        return self._told(laid, before)
+
+    def withdraw(self) -> tuple[str, ...]:
+        """Take away every file of ours, the directory too where nothing else is in it; return their names."""
+        self._adopt_lost()
+        laid = self._layer.lay({})
+        self._stamp = 0.0
+        return tuple(_bare(name) for name in laid.removed)
+
+    def _told(self, laid: Laid, before: Mapping[str, bytes]) -> Laid:
+        """Tell what is news apart from what is only newer."""
+        changed = [_bare(name) for name in laid.changed]
+        refreshed = [name for name in changed if self._is_refresh(name, before.get(name))]
+        return Laid(
+            tuple(name for name in changed if name not in refreshed),
+            tuple(_bare(name) for name in laid.removed),
+            tuple(refreshed),
+        )
+
+    def _is_refresh(self, name: str, before: bytes | None) -> bool:
+        if name in TIMES:
+            return True
+        if before is None or name not in (DOCUMENT, MANIFEST):
+            return False
+        try:
+            now = (self._folder / name).read_bytes()
+        except OSError:
+            return False
+        if name == DOCUMENT:
+            return same_but_for_time(parse_document(before), parse_document(now))
+        return _content_hash(before) == _content_hash(now)
+
+    def _adopt_lost(self) -> None:
+        """Count scripts of ours that no journal knows any more."""
+        known = self._layer.ours.get(self._node_id, ())
+        lost = [name for name in self._scripts() if name not in known and self._is_our_script(name)]
+        if lost:
+            self._layer.adopt(self._node_id, lost)
+
+    def _is_our_script(self, name: str) -> bool:
+        return read_text(self._folder / name, _MAX_SCRIPT).startswith(HEAD)
+
+    def _made_private(self, facts: StationFacts, offered: Mapping[str, bytes]) -> list[str]:
+        """Return scripts of the station's DRAGON for services that the operator's list hides from everybody."""
+        return [name for name in self._scripts() if slug_of(name) in facts.private and name not in offered]
+
+    def _slugs_of_others(self) -> set[str]:
+        known = self._layer.ours.get(self._node_id, ())
+        return {slug for name in self._scripts() if name not in known and (slug := slug_of(name))}
+
+    def _scripts(self) -> list[str]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return [entry.name for entry in entries if slug_of(entry.name) and entry.is_file(follow_symlinks=False)]
+        except OSError:
+            return []
+
+
+def _texts(facts: StationFacts, stamp: float) -> dict[str, str]:
+    """Return the small files, name → text."""
+    address = facts.addresses[0] if facts.addresses else ""
+    texts = {
+        "_MySwarm.moats": f"{int(stamp)}\n",
+        "_MySwarm.staom": datetime.fromtimestamp(stamp, UTC).strftime("%a %b %e %H:%M:%S UTC %Y") + "\n",
+        "myIPFS.txt": f"{address}/p2p/{facts.node_id}\n",
+        page_name(facts.hostname): page_to(facts.channel or facts.node_id),
+    }
+    texts |= {name: f"{line}\n" for name, line in facts.keys.files().items()}
+    if facts.hex:
+        texts["HEX"] = f"{facts.hex}\n"
+    return texts
+
+
+def _content_hash(envelope: bytes) -> bytes:
+    try:
+        return parse(envelope).content_hash
+    except Rejection:
+        return envelope
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,0 +1,181 @@
+"""12345.json: what a station says of itself to the scripts of others. Pure. Source: ASTROPORT facts 2.3.
+
+On a station whose `_12345.sh` runs, the document is that program's: only what it leaves open is filled in, and what Dragon
+alone knows is kept right. A document of ours is known by its `publisher`. Documents of other nodes are made from what their
+signed manifests say, over what lies there of the same node and is harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from dragon.astroport.facts import StationFacts
+from registry_schema import Manifest
+
+VERSION: Final = "12345.0.2"
+"""The form of document that is followed."""
+
+PUBLISHER: Final = "dragon"
+"""Value of `publisher` in a document that is wholly ours."""
+
+PRICES: Final = {"PAF": "9", "NCARD": "1", "ZCARD": "4"}
+"""What a station asks where nothing is set: the defaults of its scripts."""
+
+VOLATILE: Final = frozenset({"created", "date"})
+"""Keys that change with the clock alone."""
+
+_TUNNEL_RELAY = "ws://127.0.0.1:7777"  # what sends a reader to x_strfry.sh
+_UNTAMED = re.compile(r"[\x00-\x1f\x7f`\\]|\$[({]|\[[^\]]*[$`]")
+_STATION_TEXTS = {
+    "captain": "captain",
+    "myRELAY": "relay",
+    "uSPOT": "uspot",
+    "captainHEX": "captain_hex",
+    "NODEHEX": "hex",
+    "UPLANETG1PUB": "uplanet",
+    "NODEG1PUB": "g1pub",
+    "STATION_LAT": "latitude",
+    "STATION_LON": "longitude",
+    "SSHPUB": "ssh_pub",
+    "PAF": "paf",
+    "NCARD": "ncard",
+    "ZCARD": "zcard",
+}
+"""Key of the document → field of the manifest."""
+
+_STATION_NUMBERS = {"power_score": "power_score", "qdrant_veteran_days": "veteran_days", "value_ratio": "value_ratio"}
+"""Key of `capacities` → field of the manifest."""
+
+
+def own_document(
+    facts: StationFacts, slugs: Iterable[str], now: float, previous: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return this station's document. `slugs`: of every x_*.sh that lies beside it; `now`: seconds since the epoch.
+
+    `previous` is what lies there: another program's stays, what we know better and what is missing excepted.
+    """
+    offered = sorted(set(slugs))
+    ours = _fresh(facts.node_id, offered, now) | _of_facts(facts)
+    if not previous or previous.get("publisher") == PUBLISHER:
+        return ours | {"publisher": PUBLISHER}
+    merged = dict(ours) | {key: value for key, value in previous.items() if value is not None and value != ""}
+    for key in ("ipfsnodeid", "dragon_services", "created", "date"):
+        merged[key] = ours[key]
+    merged["services"] = _object(previous.get("services")) | ours["services"]
+    merged["capacities"] = _object(ours.get("capacities")) | _object(previous.get("capacities"))
+    return merged
+
+
+def document_of(manifest: Manifest, created: float, previous: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the document of another node from its verified `manifest`. `created`: when it was last heard, epoch seconds.
+
+    `previous`: the document that lies in its folder, kept as far as the manifest does not say it and nothing in it could be
+    taken for a command by a careless shell.
+    """
+    said = {key: str(manifest.station[field]) for key, field in _STATION_TEXTS.items() if field in manifest.station}
+    said = {key: text for key, text in said.items() if is_tame(text)}
+    ours: dict[str, Any] = _fresh(manifest.node, [offer.slug for offer in manifest.offers], created)
+    ours |= {"captain": "", "myRELAY": _TUNNEL_RELAY, "uSPOT": "", "STATION_LAT": "0", "STATION_LON": "0"}
+    ours |= dict.fromkeys(PRICES, "0") | said | {"hostname": manifest.alias if is_tame(manifest.alias) else ""}
+    channel = str(manifest.station.get("channel", ""))
+    gateway = "http://127.0.0.1:8080"
+    ours["g1station"] = f"{gateway}/ipns/{manifest.node}"
+    ours["g1swarm"] = f"{gateway}/ipns/{channel}" if channel.isascii() and channel.isalnum() else ""
+    capacities: dict[str, Any] = {}
+    for key, field in _STATION_NUMBERS.items():
+        number = _number(manifest.station.get(field))
+        if number is not None:
+            capacities[key] = number
+    if isinstance(tier := manifest.station.get("tier"), str) and tier.replace("-", "").isalnum():
+        capacities["provider_tier"] = tier
+    kept = _kept(manifest.node, previous)
+    ours["capacities"] = _object(kept.get("capacities")) | capacities
+    ours["services"] = _object(kept.get("services")) | ours["services"]
+    return kept | ours
+
+
+def same_but_for_time(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two documents say the same of everything but when."""
+    return {key: value for key, value in one.items() if key not in VOLATILE} == {
+        key: value for key, value in other.items() if key not in VOLATILE
+    }
+
+
+def is_tame(value: object) -> bool:
+    """Tell whether no text in `value` has a control character or what a shell would run inside quotes or arithmetic."""
+    if isinstance(value, str):
+        return _UNTAMED.search(value) is None
+    if isinstance(value, Mapping):
+        return all(is_tame(key) and is_tame(each) for key, each in value.items())
+    return all(is_tame(each) for each in value) if isinstance(value, list) else True
+
+
+def _fresh(node_id: str, slugs: list[str], at: float) -> dict[str, Any]:
+    """Return what is true of any node: who it is, when, what it offers."""
+    return {
+        "version": VERSION,
+        "created": str(int(at)),
+        "date": datetime.fromtimestamp(at, UTC).strftime("%a %b %e %H:%M:%S UTC %Y"),
+        "ipfsnodeid": node_id,
+        "dragon_services": ",".join(slugs),
+        "services": {"ipfs_p2p_services": [f"x_{slug}.sh" for slug in slugs]},
+    }
+
+
+def _of_facts(facts: StationFacts) -> dict[str, Any]:
+    capacities: dict[str, Any] = {
+        "power_score": facts.power_score,
+        "value_ratio": _number(facts.value_ratio or None),
+        "qdrant_veteran_days": facts.veteran_days,
+        "provider_tier": facts.tier or None,
+    }
+    return {
+        "hostname": facts.hostname,
+        "myIP": facts.my_ip or "127.0.0.1",
+        "myASTROPORT": "http://127.0.0.1:12345",
+        "myIPFS": facts.my_ipfs,
+        "myRELAY": facts.relay,
+        "uSPOT": facts.uspot,
+        "astroport": f"http://{facts.my_ip or '127.0.0.1'}:12345",
+        "g1station": f"{facts.my_ipfs}/ipns/{facts.node_id}",
+        "g1swarm": f"{facts.my_ipfs}/ipns/{facts.channel}" if facts.channel else "",
+        "captain": facts.captain,
+        "captainHEX": facts.captain_hex,
+        "SSHPUB": facts.keys.best,
+        "NODEHEX": facts.hex,
+        "NODEG1PUB": facts.g1pub,
+        "STATION_LAT": facts.latitude or "0",
+        "STATION_LON": facts.longitude or "0",
+        "UPLANETG1PUB": facts.uplanet,
+        "PAF": facts.paf or PRICES["PAF"],
+        "NCARD": facts.ncard or PRICES["NCARD"],
+        "ZCARD": facts.zcard or PRICES["ZCARD"],
+        "boots": [],
+        "economy": {"multipass_count": facts.multipass_count, "zencard_count": facts.zencard_count},
+        "capacities": {key: value for key, value in capacities.items() if value is not None},
+    }
+
+
+def _kept(node_id: str, previous: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what of a document found in the node's folder may stay: one of the node itself, and tame."""
+    if not previous or previous.get("ipfsnodeid") != node_id:
+        return {}
+    return {key: value for key, value in previous.items() if is_tame(key) and is_tame(value)}
+
+
+def _object(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _number(value: object) -> int | float | None:
+    """Return the number that a field holds, whole where it is whole; None for anything else."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    if not abs(number) < 1e15:
+        return None
+    return int(number) if number == int(number) else number

@@ -1,0 +1,256 @@
+"""Laying files down in folders that others write and wipe too: only what changed, only what is ours, never through a link.
+
+    wanted ──► looks as we left it? ──► same bytes there? ──► new file beside it, renamed over it
+               (one scan per folder)    (read, compare)
+
+What we laid is written in a journal outside (in `DRAGON_HOME`), before it is laid: so after a crash, too, every file of ours is
+known, and no other is ever taken away. A folder that is new is filled aside and appears complete; a file changes in one step;
+nothing is ever missing in between. There is no fsync: what lies here is laid again from what is known.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dragon.astroport.laid_journal import LaidJournal, is_name
+from dragon.astroport.placing import FOLDER, File, clear, create, differs, held, looks, remove, replace
+from dragon.errors import HomeError
+
+STAGING: Final = ".dragon-laying"
+"""Folder beside the target, in which new folders are filled. Shell patterns and `ipfs add` pass dotted names over."""
+
+ATTEMPTS: Final = 3
+"""Times that a pass begins anew when the folders vanish under it: others wipe once, and then write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One folder as it shall be. `render` is asked only where the folder is not as we left it for the same `token`."""
+
+    token: Hashable
+    render: Callable[[Mapping[str, bytes]], Mapping[str, File]]
+    """Gets what `reads` hold now (those that are there and small enough), returns name → file."""
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """What one pass did: names as `folder/file`, or bare ones where there is one folder only.
+
+    `changed`: new content; `refreshed`: only newer times, nothing worth telling anybody; `removed`: taken away.
+    """
+
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    refreshed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything changed that others should hear of."""
+        return bool(self.changed or self.removed)
+
+
+class Layer:
+    """Lays folders below `root`. Every method blocks; none may run at the same time as another."""
+
+    def __init__(self, root: Path, journal: Path, *, within: Path) -> None:
+        """`within`: the folder around `root` that must be there already; what is missing between the two is made."""
+        self._root = root
+        self._within = within
+        self._journal = LaidJournal(journal, root)
+        self._ours: dict[str, set[str]] | None = None
+        self._left: dict[str, tuple[Hashable, int]] = {}
+
+    @property
+    def ours(self) -> Mapping[str, Collection[str]]:
+        """Folder → the names that we laid there, also before a restart."""
+        if self._ours is None:
+            self._ours = self._journal.read()
+        return self._ours
+
+    def lay(self, orders: Mapping[str, Order], *, keep: Collection[str] = ()) -> Laid:
+        """Make the folders as `orders` say, and take away ours of any other, except those to `keep`.
+
+        Raises `HomeError` in one line where a place cannot be written; folders that could be are then done all the same.
+        """
+        self._ours = {folder: set(names) for folder, names in self.ours.items()}
+        changed: list[str] = []
+        removed: list[str] = []
+        for attempt in range(1, ATTEMPTS + 1):
+            with _explained(self._root), self._opened() as root:
+                try:
+                    self._pass(root, orders, keep, changed, removed)
+                    return Laid(tuple(dict.fromkeys(changed)), tuple(dict.fromkeys(removed)))
+                except FileNotFoundError:
+                    if attempt == ATTEMPTS:
+                        raise
+                    self._left.clear()
+        raise AssertionError("unreachable")
+
+    def adopt(self, folder: str, names: Iterable[str]) -> None:
+        """Count files as ours that a lost journal knew: the next pass takes them away unless they are wanted."""
+        self._ours = {each: set(known) for each, known in self.ours.items()}
+        self._ours.setdefault(folder, set()).update(name for name in names if is_name(name))
+
+    def forget(self) -> None:
+        """Look at every folder anew at the next pass."""
+        self._left.clear()
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        if not self._within.is_dir():
+            raise HomeError(f"{self._within} is missing: nothing is laid there", "install Astroport.ONE, or set ZEN_HOME")
+        self._root.mkdir(parents=True, exist_ok=True)
+        root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    def _pass(
+        self, root: int, orders: Mapping[str, Order], keep: Collection[str], changed: list[str], removed: list[str]
+    ) -> None:
+        """Go once through all folders; tell in `changed` and `removed` what was done, also where it ends early."""
+        assert self._ours is not None
+        wanted = {
+            folder: files for folder, order in orders.items() if (files := self._differing(root, folder, order)) is not None
+        }
+        for folder, files in wanted.items():
+            self._ours.setdefault(folder, set()).update(files)
+        self._journal.write(self._ours)
+        troubles: list[tuple[str, OSError]] = []
+        for folder, files in wanted.items():
+            try:
+                done, gone = self._lay_folder(root, folder, files)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                troubles.append((folder, error))
+                continue
+            changed += [f"{folder}/{name}" for name in done]
+            removed += [f"{folder}/{name}" for name in gone]
+            self._left[folder] = (orders[folder].token, looks(root, folder))
+        for folder in [each for each in self._ours if each not in orders and each not in keep]:
+            try:
+                removed += [f"{folder}/{name}" for name in self._clear_folder(root, folder)]
+            except OSError as error:
+                troubles.append((folder, error))
+        self._journal.write(self._ours)
+        if troubles:
+            _raise(self._root, troubles)
+
+    # -- one folder ---------------------------------------------------------------------------------------------------
+
+    def _differing(self, root: int, folder: str, order: Order) -> Mapping[str, File] | None:
+        """Return the files of `order`, None where the folder looks as we left it for the same token."""
+        if self._left.get(folder) == (order.token, looks(root, folder)):
+            return None
+        files = order.render(held(root, folder, order.reads))
+        for name in (folder, *files):
+            if not is_name(name):
+                raise HomeError(f"{self._root}: {name[:60]!r} is no name for a file", "report this: names are made by us")
+        return files
+
+    def _lay_folder(self, root: int, folder: str, files: Mapping[str, File]) -> tuple[list[str], list[str]]:
+        """Make one folder hold `files`, take away ours that are not among them; return what changed and what went."""
+        assert self._ours is not None
+        place = self._place(root, folder, files)
+        if place is None:
+            self._ours[folder] = set(files)
+            return sorted(files), []
+        try:
+            changed = [name for name, file in files.items() if differs(place, name, file) and replace(place, name, file)]
+            gone = [name for name in self._ours[folder] - set(files) if remove(place, name)]
+        finally:
+            os.close(place)
+        self._ours[folder] = set(files)
+        return sorted(changed), sorted(gone)
+
+    def _place(self, root: int, folder: str, files: Mapping[str, File]) -> int | None:
+        """Return the open folder, None where there was none and it now has `files`."""
+        try:
+            return os.open(folder, FOLDER, dir_fd=root)
+        except FileNotFoundError:
+            pass
+        try:
+            self._bring(root, folder, files)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return os.open(folder, FOLDER, dir_fd=root)  # somebody else brought one meanwhile
+        return None
+
+    def _bring(self, root: int, folder: str, files: Mapping[str, File]) -> None:
+        """Fill a new folder aside and rename it into its place, so that nobody sees half of it."""
+        with suppress(FileExistsError):
+            os.mkdir(STAGING, 0o700, dir_fd=root)
+        staging = os.open(STAGING, FOLDER, dir_fd=root)
+        try:
+            clear(staging, folder)
+            os.mkdir(folder, 0o755, dir_fd=staging)
+            place = os.open(folder, FOLDER, dir_fd=staging)
+            try:
+                for name, file in files.items():
+                    create(place, name, file)
+            finally:
+                os.close(place)
+            os.rename(folder, folder, src_dir_fd=staging, dst_dir_fd=root)
+        finally:
+            os.close(staging)
+            with suppress(OSError):  # still in use by what could not be moved: taken away the next time
+                os.rmdir(STAGING, dir_fd=root)
+
+    def _clear_folder(self, root: int, folder: str) -> list[str]:
+        """Take away our files of `folder`, and the folder itself where nothing else is in it."""
+        assert self._ours is not None
+        self._left.pop(folder, None)
+        try:
+            place = os.open(folder, FOLDER, dir_fd=root)
+        except (FileNotFoundError, NotADirectoryError):
+            self._ours.pop(folder)
+            return []
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            self._ours.pop(folder)  # somebody's link now: no longer ours
+            return []
+        try:
+            gone = [name for name in sorted(self._ours[folder]) if remove(place, name)]
+        finally:
+            os.close(place)
+        self._ours.pop(folder)
+        with suppress(OSError):  # others' files are in it
+            os.rmdir(folder, dir_fd=root)
+        return gone
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _raise(path, [("", error)])
+
+
+def _raise(root: Path, troubles: list[tuple[str, OSError]]) -> None:
+    """Raise one line for all `troubles`: the first, and how many more there are."""
+    folder, error = troubles[0]
+    path = root / folder
+    more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
+    why = error.strerror or str(error)
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        raise HomeError(
+            f"{path} is a link or no folder{more}: nothing is laid there", "remove it, or make it a folder"
+        ) from error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise HomeError(
+            f"the disk of {path} is full{more}", "free some space; the files are laid again by themselves"
+        ) from error
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise HomeError(f"{path} cannot be written: {why}{more}", "run as the station's user, or set ZEN_HOME") from error
+    raise HomeError(f"{path}: {why}{more}", "set ZEN_HOME to a folder of your own") from error

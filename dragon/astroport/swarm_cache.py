@@ -1,0 +1,116 @@
+"""The swarm cache: `~/.zen/tmp/swarm/<node id>/` for every node whose signed manifest we hold.
+
+Source: ASTROPORT facts 2.4, 2.5.
+
+Everything in it is made here from what was verified; nothing is downloaded. The station's `_12345.sh` writes there too: the
+directories of stations without Dragon are its own, and where it replaces one of a Dragon node, ours is laid over it again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from dragon.astroport.beacon import document_of
+from dragon.astroport.facts import parse_document
+from dragon.astroport.laying import Laid, Layer, Order
+from dragon.astroport.pages import compact, page_name, page_to
+from dragon.astroport.placing import File
+from dragon.astroport.scripts import EXECUTABLE, script_name, script_of
+from dragon.astroport.zen import Zen
+from dragon.probe.catalogue import Catalogue
+from dragon.registry.entry import NodeView
+from registry_schema import Manifest
+
+SILENT: Final = 12 * 3600.0
+"""Seconds for which a silent node keeps its directory: as long as the stations' own scripts keep one (43,200 s)."""
+
+FRESH: Final = 3600.0
+"""Seconds after which a directory's times are written anew, like `_12345.sh` does: readers give it 12 hours."""
+
+MOST: Final = 2000
+"""Directories: a flood of strangers must not fill the disk. Known nodes come first."""
+
+DOCUMENT: Final = "12345.json"
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class SwarmCache:
+    """The directories of other nodes. Its methods block, and are called one at a time."""
+
+    def __init__(self, zen: Zen, self_id: str, journal: Path, *, docker_bridge: bool = False) -> None:
+        """`journal`: a file in `DRAGON_HOME`, where what is ours is written down."""
+        self._self_id = self_id
+        self._bridge = docker_bridge
+        self._layer = Layer(zen.swarm, journal, within=zen.root)
+        self._stamps: dict[str, float] = {}
+        self._catalogue: Catalogue | None = None
+
+    def lay(self, nodes: Iterable[NodeView], catalogue: Catalogue, now: float) -> Laid:
+        """Make the directories say what `nodes` offer. `now`: seconds since the epoch.
+
+        Returns what changed, as `node id/file`. Raises `HomeError` in one line where a place cannot be written.
+        """
+        if catalogue is not self._catalogue:
+            self._catalogue = catalogue
+            self._layer.forget()
+        shown = [node for node in nodes if self._belongs(node)]
+        if len(shown) > MOST:
+            shown = sorted(shown, key=lambda node: (not node.known, node.last_seen))[:MOST]
+        self._stamps = {node.node_id: self._stamp(node, now) for node in shown}
+        return self._layer.lay({node.node_id: self._order(node.manifest, catalogue) for node in shown})
+
+    def withdraw(self) -> tuple[str, ...]:
+        """Take away every file of ours; return their names as `node id/file`."""
+        return self._layer.lay({}).removed
+
+    def _belongs(self, node: NodeView) -> bool:
+        if node.is_self or node.node_id == self._self_id or node.trust != "signed" or node.manifest.leaving:
+            return False
+        if node.state != "live" and not (node.state == "silent" and node.last_seen <= SILENT):
+            return False
+        return bool(node.manifest.offers or node.manifest.station)
+
+    def _stamp(self, node: NodeView, now: float) -> float:
+        """Return when the node was last heard, as it was written down within the last hour, else anew."""
+        heard = now - node.last_seen
+        written = self._stamps.get(node.node_id)
+        return written if written is not None and 0 <= heard - written < FRESH else heard
+
+    def _order(self, manifest: Manifest, catalogue: Catalogue) -> Order:
+        stamp = self._stamps[manifest.node]
+
+        def render(held: Mapping[str, bytes]) -> dict[str, File]:
+            return self._files(manifest, catalogue, stamp, held.get(DOCUMENT, b""))
+
+        return Order(_token(manifest, stamp), render, reads=(DOCUMENT,))
+
+    def _files(self, manifest: Manifest, catalogue: Catalogue, stamp: float, document: bytes) -> dict[str, File]:
+        """Return the files of one node. `document`: the 12345.json that lies there now."""
+        station = manifest.station
+        user = str(station.get("ssh_user", ""))
+        files = {
+            script_name(offer.slug): File(
+                script_of(offer, manifest.node, catalogue, remote_user=user, docker_bridge=self._bridge).encode(), EXECUTABLE
+            )
+            for offer in manifest.offers
+        }
+        channel = str(station.get("channel", ""))
+        texts = {
+            "_MySwarm.moats": f"{int(stamp)}\n",
+            page_name(manifest.alias): page_to(channel if channel.isascii() and channel.isalnum() else manifest.node),
+        }
+        if _HEX.fullmatch(told := str(station.get("hex", ""))):
+            texts["HEX"] = f"{told}\n"
+        files |= {name: File(text.encode()) for name, text in texts.items()}
+        files[DOCUMENT] = File(compact(document_of(manifest, stamp, parse_document(document))))
+        return files
+
+
+def _token(manifest: Manifest, stamp: float) -> Hashable:
+    """Return what the files of a node depend on, and nothing that changes from beat to beat."""
+    offers = tuple((offer.slug, offer.port, offer.scheme) for offer in manifest.offers)
+    return stamp, manifest.alias, offers, tuple(sorted(manifest.station.items()))
