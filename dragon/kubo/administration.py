@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import ipfshttpclient
 from ipfshttpclient import exceptions, multipart
@@ -118,18 +121,43 @@ class Client(ipfshttpclient.Client):  # type: ignore[misc]
     swarm = base.SectionProperty(SwarmSection)
 
 
-class MemoryDirectory(multipart.StreamBase, multipart.StreamFileMixin):  # type: ignore[misc]
-    """One flat directory for `add`, out of bytes in memory."""
+class Tree(multipart.StreamBase, multipart.StreamFileMixin):  # type: ignore[misc]
+    """A directory for `add`: relative path (with `/`) → its bytes, or the file they are read from while they are sent.
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    A file on disk that is gone, or no plain file any more, is sent empty: what is announced cannot be taken back.
+    """
+
+    def __init__(self, files: Mapping[str, bytes | Path]) -> None:
         super().__init__("files")
         self._files = files
 
     def _body(self) -> Iterator[bytes]:
+        folders: set[str] = set()
         yield from self._gen_file("d", content_type="application/x-directory")
-        for name, data in sorted(self._files.items()):
-            yield from self._gen_file(f"d/{name}", file=io.BytesIO(data), content_type="application/octet-stream")
+        for name, content in sorted(self._files.items(), key=lambda item: item[0].split("/")):
+            parts = name.split("/")
+            for depth in range(1, len(parts)):
+                folder = "/".join(parts[:depth])
+                if folder not in folders:
+                    folders.add(folder)
+                    yield from self._gen_file(f"d/{folder}", content_type="application/x-directory")
+            with _opened(content) as file:
+                yield from self._gen_file(f"d/{name}", file=file, content_type="application/octet-stream")
         yield from self._gen_end()
+
+
+def _opened(content: bytes | Path) -> BinaryIO:
+    """Open without following a link: what another program puts there meanwhile must not lead anywhere else."""
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    try:
+        descriptor = os.open(content, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return io.BytesIO()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return io.BytesIO()
+    return os.fdopen(descriptor, "rb")
 
 
 class Administration:
@@ -177,26 +205,46 @@ class Administration:
     async def sign(self, data: bytes) -> bytes:
         return await self.run(lambda client: client.key.sign(data))
 
-    async def add_directory(self, files: Mapping[str, bytes]) -> str:
+    async def add_directory(self, files: Mapping[str, bytes | Path]) -> str:
         def add(client: Client) -> str:
-            stream = MemoryDirectory(files)
+            stream = Tree(files)
             answer = client._client.request(
                 "/add",
                 decoder="json",
-                opts={"recursive": "true", "cid-version": "1", "pin": "true"},
+                # raw leaves would make an empty file an empty block, for which bitswap waits for ever (seen with 0.43)
+                opts={"recursive": "true", "cid-version": "1", "raw-leaves": "false", "pin": "true"},
                 data=stream.body(),
                 headers=stream.headers(),
+                timeout=SLOW_LIMIT,
             )
             return next(str(item["Hash"]) for item in reversed(answer) if item["Name"] == "d")
 
-        return await self.run(add)
+        return await self.run_slowly(add)
 
-    async def name_publish(self, cid: str, *, lifetime: str, ttl: str) -> None:
+    async def unpin(self, cid: str) -> None:
+        try:
+            await self.run(lambda client: client.pin.rm(f"/ipfs/{cid}"))
+        except KuboRefused as error:
+            if "not pinned" not in str(error):
+                raise
+
+    async def name_publish(self, cid: str, *, lifetime: str, ttl: str, key: str) -> None:
         await self.run_slowly(
             lambda client: client.name.publish(
-                f"/ipfs/{cid}", resolve=False, lifetime=lifetime, ttl=ttl, allow_offline=True, timeout=SLOW_LIMIT
+                f"/ipfs/{cid}", resolve=False, lifetime=lifetime, ttl=ttl, key=key, allow_offline=True, timeout=SLOW_LIMIT
             )
         )
+
+    async def key_id(self, name: str) -> str:
+        """Return the IPNS name of the key called `name`, which is made (Ed25519) where there is none."""
+
+        def find_or_make(client: Client) -> str:
+            for each in client.key.list()["Keys"]:
+                if each["Name"] == name:
+                    return str(each["Id"])
+            return str(client.key.gen(name, "ed25519", size=-1)["Id"])
+
+        return await self.run(find_or_make)
 
     async def name_resolve(self, name: str, *, nocache: bool) -> str:
         answer = await self.run_slowly(lambda client: client.name.resolve(name, nocache=nocache, timeout=SLOW_LIMIT))

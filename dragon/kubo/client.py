@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -227,10 +228,16 @@ class KuboClient:
 
     # -- files and names ----------------------------------------------------------------------------------------------
 
-    async def add_directory(self, files: Mapping[str, bytes]) -> str:
+    async def add_directory(self, files: Mapping[str, bytes | Path]) -> str:
         return await (await self.administration()).add_directory(files)
 
-    async def name_publish(self, cid: str, *, lifetime: str, ttl: str) -> None:
+    async def unpin(self, cid: str) -> None:
+        await (await self.administration()).unpin(cid)
+
+    async def key_id(self, name: str) -> str:
+        return await (await self.administration()).key_id(name)
+
+    async def name_publish(self, cid: str, *, lifetime: str, ttl: str, key: str = "self") -> None:
         """As `Kubo.name_publish`. It starts in the order of publications, with their spacing, but does not hold them up
         (on the public DHT it takes minutes): a message published meanwhile may be lost and is to be sent again after it."""
         administration = await self.administration()
@@ -238,7 +245,7 @@ class KuboClient:
             async with self._publishing:
                 await self._spaced()
                 self._published_at = self._clock.monotonic()
-            await administration.name_publish(cid, lifetime=lifetime, ttl=ttl)
+            await administration.name_publish(cid, lifetime=lifetime, ttl=ttl, key=key)
 
     async def name_resolve(self, name: str, *, nocache: bool = False) -> str:
         return await (await self.administration()).name_resolve(name, nocache=nocache)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -314,16 +315,28 @@ class FakeKubo:
 
     # -- files and names ----------------------------------------------------------------------------------------------
 
-    async def add_directory(self, files: Mapping[str, bytes]) -> str:
+    async def add_directory(self, files: Mapping[str, bytes | Path]) -> str:
         self._called("add_directory")
-        digest = hashlib.sha256(repr(sorted(files.items())).encode()).digest()
+        held = {
+            name: content if isinstance(content, bytes) else await asyncio.to_thread(content.read_bytes)
+            for name, content in files.items()
+        }
+        digest = hashlib.sha256(repr(sorted(held.items())).encode()).digest()
         cid = base58_encode(b"\x12\x20" + digest)
-        self.directories[cid] = dict(files)
+        self.directories[cid] = held
         return cid
 
-    async def name_publish(self, cid: str, *, lifetime: str, ttl: str) -> None:
+    async def unpin(self, cid: str) -> None:
+        self._called("unpin")
+        self.directories.pop(cid, None)
+
+    async def key_id(self, name: str) -> str:
+        self._called("key_id")
+        return self.node_id if name == "self" else f"k51-{name}"
+
+    async def name_publish(self, cid: str, *, lifetime: str, ttl: str, key: str = "self") -> None:
         self._called("name_publish")
-        self.names[self.node_id] = f"/ipfs/{cid}"
+        self.names[await self.key_id(key)] = f"/ipfs/{cid}"
 
     async def name_resolve(self, name: str, *, nocache: bool = False) -> str:
         self._called("name_resolve")

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 LOOPBACK = "127.0.0.1"
@@ -172,12 +173,20 @@ class Kubo(Protocol):
 
     async def p2p_stream_close(self, id: str) -> None: ...
 
-    async def add_directory(self, files: Mapping[str, bytes]) -> str:
-        """Add one flat directory, pinned; return its CID."""
+    async def add_directory(self, files: Mapping[str, bytes | Path]) -> str:
+        """Add one directory, pinned: relative path → bytes, or the file on disk that holds them; return its CID."""
         ...
 
-    async def name_publish(self, cid: str, *, lifetime: str, ttl: str) -> None:
-        """Point the node's IPNS name at `/ipfs/<cid>`; durations in Kubo's spelling (`48h`, `1m`)."""
+    async def unpin(self, cid: str) -> None:
+        """Let Kubo forget what `add_directory` added when it collects garbage; nothing where it is not pinned."""
+        ...
+
+    async def key_id(self, name: str) -> str:
+        """Return the IPNS name of the daemon's key called `name`, which is made where there is none."""
+        ...
+
+    async def name_publish(self, cid: str, *, lifetime: str, ttl: str, key: str = "self") -> None:
+        """Point the IPNS name of `key` (`self`: the node's own) at `/ipfs/<cid>`; durations as `48h`, `1m`."""
         ...
 
     async def name_resolve(self, name: str, *, nocache: bool = False) -> str:

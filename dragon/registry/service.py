@@ -14,8 +14,8 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from dragon.registry.gossip import Gossip, topic_of
 from dragon.registry.greeting import WANTED, Greeting
 from dragon.registry.intake import PAUSE_EVERY, Intake
 from dragon.registry.ipns import Ipns
+from dragon.registry.naming import Files, Name, Pace
 from dragon.registry.publisher import Description, Publication, Publisher
 from dragon.registry.recovery import last_word
 from dragon.registry.storage import Storage
@@ -62,7 +63,8 @@ class Registry:
     """Publishes what `describe()` returns and keeps `view` up to date with what everybody else says.
 
     `join`: addresses of first peers (`ConfigError` when one is none). `ipns`: whether our IPNS name is ours to publish.
-    `extra_files`: what else stands in the directory under that name. Every loop survives a daemon that is away and heals.
+    `extra_files`: what else stands in the directory under that name, `pace` how often it is published, `may_publish_name` why
+    it must not be now ("" when it may). Every loop survives a daemon that is away and heals.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Registry:
         *,
         join: Iterable[str] = (),
         ipns: bool = False,
-        extra_files: Callable[[], Mapping[str, bytes]] = dict,
+        extra_files: Callable[[], Awaitable[Files]] | None = None,
+        pace: Pace | None = None,
+        may_publish_name: Callable[[], Awaitable[str]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - spreads load and picks partners; nothing is kept secret by it
@@ -95,7 +99,9 @@ class Registry:
             kubo, view, store, clock, Beat(settings.heartbeat, rng), describe, topic=self._topic, lease=settings.lease, rng=rng
         )
         self._echo = Echo(self.exchange, self._topic_peers, clock, rng)
-        self._ipns = Ipns(kubo, self._intake, clock, publishing=self._publisher.naming, extra=extra_files)
+        self._ipns = Ipns(
+            kubo, self._intake, clock, publishing=self.naming, extra=extra_files, pace=pace, allowed=may_publish_name
+        )
         self._greeting = Greeting(self._topic_peers, self._greet, clock, rng)
         self._antientropy = AntiEntropy(settings.heartbeat / 10, rng)
         self._differing = asyncio.Event()
@@ -113,6 +119,24 @@ class Registry:
     def announce(self) -> None:
         """Something that `describe()` returns has changed: publish soon; a burst of calls is one publication."""
         self._publisher.announce()
+
+    def on_published(self, callback: Callable[[Publication], None]) -> None:
+        """Call back with every message of ours that Kubo took."""
+        self._publisher.on_published(callback)
+
+    @property
+    def publication(self) -> Publication | None:
+        """What we said last; None before the first time."""
+        return self._publisher.last
+
+    @property
+    def name(self) -> Name:
+        """Our own IPNS name, whether or not it is ours to publish."""
+        return self._ipns.name
+
+    def naming(self) -> AbstractContextManager[None]:
+        """Held around every publication of an IPNS name: messages sent meanwhile are sent again (one counter for both)."""
+        return self._publisher.naming()
 
     async def ready(self) -> None:
         """Return when this node has published for the first time."""
@@ -322,7 +346,7 @@ class Registry:
 
     def _remembered(self) -> list[str]:
         nodes = self._view.nodes(self._clock.monotonic())
-        return [node.node_id for node in nodes if node.state == "silent" and not node.is_self]
+        return [node.node_id for node in nodes if node.state == "silent" and node.trust == "signed" and not node.is_self]
 
     async def _contact(self, node_id: str, connected: bool) -> None:
         """Hear from a remembered node by the ways that are left: an exchange if it could be dialled, else its IPNS name."""

@@ -324,9 +324,9 @@ async def test_the_ipns_copy_follows_and_beats_beside_it_are_repeated(tmp_path: 
     release = asyncio.Event()
     publish_name = one.kubo.name_publish
 
-    async def slow(cid: str, *, lifetime: str, ttl: str) -> None:
+    async def slow(cid: str, *, lifetime: str, ttl: str, key: str = "self") -> None:
         await release.wait()
-        await publish_name(cid, lifetime=lifetime, ttl=ttl)
+        await publish_name(cid, lifetime=lifetime, ttl=ttl, key=key)
 
     one.kubo.name_publish = slow  # type: ignore[method-assign]
     await start(stack, one)
