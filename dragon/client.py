@@ -168,19 +168,25 @@ class _Connection(http.client.HTTPConnection):
         self._home = home
 
     def connect(self) -> None:
-        path = self._home.control_socket
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-            raise NotRunning(f"no node is running for {self._home.root}", "start one: dragon serve") from error
-        except PermissionError as error:
+        refused: Path | None = None
+        for path in self._home.control_sockets:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            try:
+                self.sock.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                self.sock.close()
+            except PermissionError:
+                self.sock.close()
+                refused = refused or path
+            else:
+                return _expect_owner(self.sock, path)
+        if refused is not None:
             raise NotRunning(
-                f"the control socket {path} belongs to another user",
+                f"the control socket {refused} belongs to another user",
                 "run this as the user who runs the node, or start your own: dragon serve",
-            ) from error
-        _expect_owner(self.sock, path)
+            )
+        raise NotRunning(f"no node is running for {self._home.root}", "start one: dragon serve")
 
 
 def _expect_owner(connected: socket.socket, path: Path) -> None:

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from dragon.errors import HomeError
 
+SERVICE_RUNTIME = Path("/run/dragon-station")
+"""The runtime folder of `deploy/dragon-station.service` as a system service."""
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -85,6 +88,17 @@ class Home:
         if runtime and len(runtime) < 64 and Path(runtime).is_dir():
             return Path(runtime) / name
         return Path(tempfile.gettempdir()) / f"dragon-{os.getuid()}" / name
+
+    @property
+    def control_sockets(self) -> tuple[Path, ...]:
+        """Where a program may find the control socket of a node of this home: `control_socket` first.
+
+        A node that systemd started and a program that cron started have other ideas of `XDG_RUNTIME_DIR` than a shell.
+        """
+        own = self.control_socket
+        user = Path("/run/user") / str(os.getuid())
+        temporary = Path(tempfile.gettempdir()) / f"dragon-{os.getuid()}"
+        return tuple(dict.fromkeys((own, *(folder / own.name for folder in (user, SERVICE_RUNTIME, temporary)))))
 
     def prepare(self) -> None:
         """Create the home (0700) and show that it can be written; `HomeError` says what is in the way."""

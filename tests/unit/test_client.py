@@ -175,3 +175,18 @@ def test_importing_it_is_cheap() -> None:
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError):
         dragon.Nothing  # noqa: B018
+
+
+def test_a_node_is_found_wherever_its_manager_put_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd gives a service another runtime folder than cron gives a script: nobody has to know."""
+    temporary = tempfile.mkdtemp(prefix="drt-")
+    try:
+        monkeypatch.setattr("dragon.home.SERVICE_RUNTIME", Path(temporary))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", temporary)
+        with served(Home(tmp_path)):
+            monkeypatch.delenv("XDG_RUNTIME_DIR")
+            assert Control(Home(tmp_path)).version()["api"] == 1
+            with pytest.raises(errors.NotRunning, match="no node is running"):
+                Control(Home(tmp_path / "other")).version()
+    finally:
+        shutil.rmtree(temporary)
