@@ -68,22 +68,20 @@ class Balise:
         slugs = {offer.slug for offer in offers} | {
             slug for slug in self._slugs_of_others() if script_name(slug) not in unwanted
         }
+        files = {name: File(data, EXECUTABLE) for name, data in scripts.items()}
+        files |= {name: File(text.encode()) for name, text in _texts(facts, self._stamp).items()}
+        if envelope is not None:
+            files[MANIFEST] = File(envelope)
         before: dict[str, bytes] = {}
 
         def render(held: Mapping[str, bytes]) -> dict[str, File]:
             before.update(held)
-            previous = parse_document(held.get(DOCUMENT, b""))
-            files = {name: File(data, EXECUTABLE) for name, data in scripts.items()}
-            files |= {name: File(text.encode()) for name, text in _texts(facts, self._stamp).items()}
-            files[DOCUMENT] = File(compact(own_document(facts, slugs, self._stamp, previous)))
-            if envelope is not None:
-                files[MANIFEST] = File(envelope)
-            return files
+            document = own_document(facts, slugs, self._stamp, parse_document(held.get(DOCUMENT, b"")))
+            return {**files, DOCUMENT: File(compact(document))}
 
-        token = (self._stamp, facts, tuple(sorted(scripts.items())), frozenset(slugs), envelope)
-        order = Order(token, render, reads=(DOCUMENT, MANIFEST))
-        laid = self._layer.lay({self._node_id: order})
-        return self._told(laid, before)
+        token = (self._stamp, facts, frozenset(slugs), frozenset(files.items()))
+        order = Order(token, frozenset({*files, DOCUMENT}), render, reads=(DOCUMENT, MANIFEST))
+        return self._told(self._layer.lay({self._node_id: order}), before)
 
     def withdraw(self) -> tuple[str, ...]:
         """Take away every file of ours, the directory too where nothing else is in it; return their names."""

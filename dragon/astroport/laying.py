@@ -14,7 +14,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ class Order:
     """One folder as it shall be. `render` is asked only where the folder is not as we left it for the same `token`."""
 
     token: Hashable
+    names: frozenset[str]
+    """Of all files that `render` will return."""
     render: Callable[[Mapping[str, bytes]], Mapping[str, File]]
     """Gets what `reads` hold now (those that are there and small enough), returns name → file."""
     reads: tuple[str, ...] = ()
@@ -79,13 +81,12 @@ class Layer:
         Raises `HomeError` in one line where a place cannot be written; folders that could be are then done all the same.
         """
         self._ours = {folder: set(names) for folder, names in self.ours.items()}
-        changed: list[str] = []
-        removed: list[str] = []
+        done = _Done()
         for attempt in range(1, ATTEMPTS + 1):
             with _explained(self._root), self._opened() as root:
                 try:
-                    self._pass(root, orders, keep, changed, removed)
-                    return Laid(tuple(dict.fromkeys(changed)), tuple(dict.fromkeys(removed)))
+                    self._pass(root, orders, keep, done)
+                    return Laid(tuple(dict.fromkeys(done.changed)), tuple(dict.fromkeys(done.removed)))
                 except FileNotFoundError:
                     if attempt == ATTEMPTS:
                         raise
@@ -112,121 +113,139 @@ class Layer:
         finally:
             os.close(root)
 
-    def _pass(
-        self, root: int, orders: Mapping[str, Order], keep: Collection[str], changed: list[str], removed: list[str]
-    ) -> None:
-        """Go once through all folders; tell in `changed` and `removed` what was done, also where it ends early."""
+    def _pass(self, root: int, orders: Mapping[str, Order], keep: Collection[str], done: _Done) -> None:
+        """Go once through all folders, counting in `done`. Raises `FileNotFoundError` where they vanish meanwhile."""
         assert self._ours is not None
-        wanted = {
-            folder: files for folder, order in orders.items() if (files := self._differing(root, folder, order)) is not None
-        }
-        for folder, files in wanted.items():
-            self._ours.setdefault(folder, set()).update(files)
+        differing = [folder for folder, order in orders.items() if self._left.get(folder) != (order.token, looks(root, folder))]
+        for folder in differing:
+            self._ours.setdefault(folder, set()).update(_checked(self._root, folder, orders[folder].names))
         self._journal.write(self._ours)
-        troubles: list[tuple[str, OSError]] = []
-        for folder, files in wanted.items():
-            try:
-                done, gone = self._lay_folder(root, folder, files)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                troubles.append((folder, error))
-                continue
-            changed += [f"{folder}/{name}" for name in done]
-            removed += [f"{folder}/{name}" for name in gone]
-            self._left[folder] = (orders[folder].token, looks(root, folder))
+        done.troubles.clear()
+        with _staging(root) as staging:
+            for folder in differing:
+                if self._lay_folder(root, staging, folder, orders[folder], done):
+                    self._left[folder] = (orders[folder].token, looks(root, folder))
         for folder in [each for each in self._ours if each not in orders and each not in keep]:
             try:
-                removed += [f"{folder}/{name}" for name in self._clear_folder(root, folder)]
+                self._clear_folder(root, folder, done)
             except OSError as error:
-                troubles.append((folder, error))
+                done.troubles.append((folder, error))
         self._journal.write(self._ours)
-        if troubles:
-            _raise(self._root, troubles)
+        if done.troubles:
+            _raise(self._root, done.troubles)
 
     # -- one folder ---------------------------------------------------------------------------------------------------
 
-    def _differing(self, root: int, folder: str, order: Order) -> Mapping[str, File] | None:
-        """Return the files of `order`, None where the folder looks as we left it for the same token."""
-        if self._left.get(folder) == (order.token, looks(root, folder)):
-            return None
-        files = order.render(held(root, folder, order.reads))
-        for name in (folder, *files):
-            if not is_name(name):
-                raise HomeError(f"{self._root}: {name[:60]!r} is no name for a file", "report this: names are made by us")
-        return files
-
-    def _lay_folder(self, root: int, folder: str, files: Mapping[str, File]) -> tuple[list[str], list[str]]:
-        """Make one folder hold `files`, take away ours that are not among them; return what changed and what went."""
+    def _lay_folder(self, root: int, staging: int, folder: str, order: Order, done: _Done) -> bool:
+        """Make one folder as `order` says, and tell whether all of it could be done."""
         assert self._ours is not None
-        place = self._place(root, folder, files)
-        if place is None:
+        files = order.render(held(root, folder, order.reads))
+        if files.keys() != order.names:
+            raise ValueError(f"{folder}: {sorted(files.keys() ^ order.names)} were not announced, or not made")
+        troubles = len(done.troubles)
+        with done.noting(folder):
+            place = self._place(root, staging, folder, files)
+            if place is None:
+                done.changed += [f"{folder}/{name}" for name in sorted(files)]
+            else:
+                try:
+                    self._renew(place, folder, files, done)
+                finally:
+                    os.close(place)
             self._ours[folder] = set(files)
-            return sorted(files), []
-        try:
-            changed = [name for name, file in files.items() if differs(place, name, file) and replace(place, name, file)]
-            gone = [name for name in self._ours[folder] - set(files) if remove(place, name)]
-        finally:
-            os.close(place)
-        self._ours[folder] = set(files)
-        return sorted(changed), sorted(gone)
+        return len(done.troubles) == troubles
 
-    def _place(self, root: int, folder: str, files: Mapping[str, File]) -> int | None:
+    def _renew(self, place: int, folder: str, files: Mapping[str, File], done: _Done) -> None:
+        """Replace in an open folder what differs, and take away ours that are not wanted any more."""
+        assert self._ours is not None
+        for name, file in sorted(files.items()):
+            with done.noting(f"{folder}/{name}"):
+                if differs(place, name, file):
+                    replace(place, name, file)
+                    done.changed.append(f"{folder}/{name}")
+        done.removed += [f"{folder}/{name}" for name in sorted(self._ours[folder] - files.keys()) if remove(place, name)]
+
+    def _place(self, root: int, staging: int, folder: str, files: Mapping[str, File]) -> int | None:
         """Return the open folder, None where there was none and it now has `files`."""
         try:
             return os.open(folder, FOLDER, dir_fd=root)
         except FileNotFoundError:
             pass
+        clear(staging, folder)
+        os.mkdir(folder, 0o755, dir_fd=staging)
+        place = os.open(folder, FOLDER, dir_fd=staging)
         try:
-            self._bring(root, folder, files)
+            for name, file in files.items():
+                create(place, name, file)
+        finally:
+            os.close(place)
+        try:
+            os.rename(folder, folder, src_dir_fd=staging, dst_dir_fd=root)  # complete at once: nobody sees half of it
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            clear(staging, folder)
             return os.open(folder, FOLDER, dir_fd=root)  # somebody else brought one meanwhile
         return None
 
-    def _bring(self, root: int, folder: str, files: Mapping[str, File]) -> None:
-        """Fill a new folder aside and rename it into its place, so that nobody sees half of it."""
-        with suppress(FileExistsError):
-            os.mkdir(STAGING, 0o700, dir_fd=root)
-        staging = os.open(STAGING, FOLDER, dir_fd=root)
-        try:
-            clear(staging, folder)
-            os.mkdir(folder, 0o755, dir_fd=staging)
-            place = os.open(folder, FOLDER, dir_fd=staging)
-            try:
-                for name, file in files.items():
-                    create(place, name, file)
-            finally:
-                os.close(place)
-            os.rename(folder, folder, src_dir_fd=staging, dst_dir_fd=root)
-        finally:
-            os.close(staging)
-            with suppress(OSError):  # still in use by what could not be moved: taken away the next time
-                os.rmdir(STAGING, dir_fd=root)
-
-    def _clear_folder(self, root: int, folder: str) -> list[str]:
+    def _clear_folder(self, root: int, folder: str, done: _Done) -> None:
         """Take away our files of `folder`, and the folder itself where nothing else is in it."""
         assert self._ours is not None
         self._left.pop(folder, None)
         try:
             place = os.open(folder, FOLDER, dir_fd=root)
-        except (FileNotFoundError, NotADirectoryError):
-            self._ours.pop(folder)
-            return []
         except OSError as error:
-            if error.errno != errno.ELOOP:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
-            self._ours.pop(folder)  # somebody's link now: no longer ours
-            return []
+            self._ours.pop(folder)  # gone, or somebody else's file or link now
+            return
         try:
-            gone = [name for name in sorted(self._ours[folder]) if remove(place, name)]
+            done.removed += [f"{folder}/{name}" for name in sorted(self._ours[folder]) if remove(place, name)]
         finally:
             os.close(place)
         self._ours.pop(folder)
         with suppress(OSError):  # others' files are in it
             os.rmdir(folder, dir_fd=root)
-        return gone
+
+
+@dataclass(slots=True)
+class _Done:
+    """What a pass did so far: names as `folder/file`, and what kept it from the rest."""
+
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    troubles: list[tuple[str, OSError]] = field(default_factory=list)
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """Note an error of the disk instead of raising it, except that something vanished: then the pass begins anew."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self.troubles.append((name, error))
+
+
+def _checked(root: Path, folder: str, names: frozenset[str]) -> frozenset[str]:
+    for name in (folder, *names):
+        if not is_name(name):
+            raise HomeError(f"{root}: {name[:60]!r} is no name for a file", "report this: such names are made by Dragon alone")
+    return names
+
+
+@contextmanager
+def _staging(root: int) -> Iterator[int]:
+    """Give the folder in which new ones are filled, on the same file system as their places."""
+    with suppress(FileExistsError):
+        os.mkdir(STAGING, 0o700, dir_fd=root)
+    staging = os.open(STAGING, FOLDER, dir_fd=root)
+    try:
+        yield staging
+    finally:
+        os.close(staging)
+        with suppress(OSError):  # what could not be moved is still in it: taken away the next time
+            os.rmdir(STAGING, dir_fd=root)
 
 
 @contextmanager

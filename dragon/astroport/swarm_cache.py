@@ -82,32 +82,39 @@ class SwarmCache:
 
     def _order(self, manifest: Manifest, catalogue: Catalogue) -> Order:
         stamp = self._stamps[manifest.node]
+        texts = _texts(manifest, stamp)
+        names = frozenset({DOCUMENT, *texts, *(script_name(offer.slug) for offer in manifest.offers)})
 
         def render(held: Mapping[str, bytes]) -> dict[str, File]:
-            return self._files(manifest, catalogue, stamp, held.get(DOCUMENT, b""))
+            document = document_of(manifest, stamp, parse_document(held.get(DOCUMENT, b"")))
+            return {
+                **self._scripts(manifest, catalogue),
+                **{name: File(text.encode()) for name, text in texts.items()},
+                DOCUMENT: File(compact(document)),
+            }
 
-        return Order(_token(manifest, stamp), render, reads=(DOCUMENT,))
+        return Order(_token(manifest, stamp), names, render, reads=(DOCUMENT,))
 
-    def _files(self, manifest: Manifest, catalogue: Catalogue, stamp: float, document: bytes) -> dict[str, File]:
-        """Return the files of one node. `document`: the 12345.json that lies there now."""
-        station = manifest.station
-        user = str(station.get("ssh_user", ""))
-        files = {
+    def _scripts(self, manifest: Manifest, catalogue: Catalogue) -> dict[str, File]:
+        user = str(manifest.station.get("ssh_user", ""))
+        return {
             script_name(offer.slug): File(
                 script_of(offer, manifest.node, catalogue, remote_user=user, docker_bridge=self._bridge).encode(), EXECUTABLE
             )
             for offer in manifest.offers
         }
-        channel = str(station.get("channel", ""))
-        texts = {
-            "_MySwarm.moats": f"{int(stamp)}\n",
-            page_name(manifest.alias): page_to(channel if channel.isascii() and channel.isalnum() else manifest.node),
-        }
-        if _HEX.fullmatch(told := str(station.get("hex", ""))):
-            texts["HEX"] = f"{told}\n"
-        files |= {name: File(text.encode()) for name, text in texts.items()}
-        files[DOCUMENT] = File(compact(document_of(manifest, stamp, parse_document(document))))
-        return files
+
+
+def _texts(manifest: Manifest, stamp: float) -> dict[str, str]:
+    """Return the small files of one node, name → text. `stamp`: when it was heard, epoch seconds."""
+    channel = str(manifest.station.get("channel", ""))
+    texts = {
+        "_MySwarm.moats": f"{int(stamp)}\n",
+        page_name(manifest.alias): page_to(channel if channel.isascii() and channel.isalnum() else manifest.node),
+    }
+    if _HEX.fullmatch(told := str(manifest.station.get("hex", ""))):
+        texts["HEX"] = f"{told}\n"
+    return texts
 
 
 def _token(manifest: Manifest, stamp: float) -> Hashable:
