@@ -18,6 +18,7 @@ from dragon.connect import ForwardRequest, Forwards, Serving, numbered
 from dragon.connect.checking import Checker
 from dragon.connect.lookup import slugs_of
 from dragon.connect.offering import Offering
+from dragon.constellation.node_side import Constellation
 from dragon.doctor import Doctor, document
 from dragon.errors import KuboError
 from dragon.kubo import Kubo, Peer
@@ -48,6 +49,7 @@ class NodeBackend:
         forwards: Forwards,
         catalogue: Callable[[], Catalogue],
         doctor: Doctor,
+        constellation: Constellation,
         reload: Callable[[], Awaitable[list[str]]],
         clock: Clock,
     ) -> None:
@@ -62,6 +64,7 @@ class NodeBackend:
         self._forwards = forwards
         self._catalogue = catalogue
         self._doctor = doctor
+        self._constellation = constellation
         self._reload = reload
         self._clock = clock
         self._started = clock.monotonic()
@@ -199,6 +202,9 @@ class NodeBackend:
             name = opened.slug.upper().replace("-", "_")
             variables = {f"{name}_URL": opened.url, f"{name}_PORT": str(opened.port)}
         return {"slug": opened.slug, "variables": variables}
+
+    async def constellation(self) -> Document:
+        return await self._constellation.document()
 
     async def doctor(self) -> list[Document]:
         return [document(finding) for finding in await self._doctor.examine()]

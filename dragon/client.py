@@ -103,6 +103,10 @@ class Control:
     def env(self, slug: str) -> Document:
         return self._object("GET", _path("env", slug))
 
+    def constellation(self) -> Document:
+        """Return whom and what a NOSTR sync concerns, after every member was asked; see `dragon.api.Backend.constellation`."""
+        return self._object("GET", "/v1/constellation", timeout=FORWARD_TIMEOUT)
+
     def doctor(self) -> list[Document]:
         return self._listing("GET", "/v1/doctor")
 

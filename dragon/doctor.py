@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dragon.config import Settings
@@ -117,8 +117,11 @@ class Doctor:
         store: Store,
         catalogue: Callable[[], Catalogue],
         clock: Clock,
+        further: Sequence[Callable[[], Awaitable[Sequence[Finding]]]] = (),
     ) -> None:
+        """`further` ask rooms that not every node has."""
         self._home = home
+        self._further = further
         self._catalogue = catalogue
         self._engine = engine
         self._prober = prober
@@ -141,6 +144,7 @@ class Doctor:
             *self._offering(),
             *await self._swarm(),
             *self._stored(),
+            *[finding for ask in self._further for finding in await ask()],
         ]
 
     async def repair(self, names: Sequence[str]) -> list[Finding]:

@@ -17,8 +17,9 @@ from typing import Any
 
 from dragon import __version__
 from dragon.api import serve_api
+from dragon.astroport.people import station_people
 from dragon.astroport.remote import remote_variables
-from dragon.astroport.zen import zen_home
+from dragon.astroport.zen import Zen, zen_home
 from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock
@@ -27,6 +28,12 @@ from dragon.connect import Forwards, KuboOwner, Serving
 from dragon.connect.offering import Offering
 from dragon.connect.routes import Route, RouteName
 from dragon.connect.ssh import ssh_routes
+from dragon.constellation.health import findings as sync_findings
+from dragon.constellation.lists import QUESTION as AUTHORS
+from dragon.constellation.node_side import SLUG as RELAY
+from dragon.constellation.node_side import Constellation
+from dragon.constellation.places import Places
+from dragon.constellation.schedule import Schedule
 from dragon.doctor import Doctor
 from dragon.home import Home
 from dragon.kubo import Tunnels
@@ -82,6 +89,7 @@ async def running(settings: Settings, home: Home, clock: Clock | None = None) ->
         stack.push_async_callback(node.forwards.close)
         await stack.enter_async_context(_doing(node.tunnels.run, node.registry.run, node.forwards.run, node.probe))
         await stack.enter_async_context(serve_api(node.backend, home, settings.api))
+        await stack.enter_async_context(_doing(node.schedule.run))  # its children ask the API
         yield node
 
 
@@ -121,14 +129,25 @@ class Node:
             join=settings.node.join, ipns=publishes_name(settings), rng=rng,
         )  # fmt: skip
         self.prober = Prober(self._catalogue, clock=clock, excluded_ports=self._own_ports, own_pids=self._own_pids)
+        station = station_of(settings)
+        places = Places(home.root, station.root if station else None)
+        self.constellation = Constellation(
+            self.node_id, settings.constellation, places, self.view, self.registry.exchange.ask, clock,
+            people=(lambda: station_people(station, self.node_id)) if station else None, relay_port=self._relay_port,
+        )  # fmt: skip
+        self.registry.exchange.answer(AUTHORS, self.constellation.gathering.answer)
+        flags = settings.flags("constellation")
+        self.schedule = Schedule(settings.constellation, self.constellation, places, clock, rng, flags)
         doctor = Doctor(
             home, engine=engine, prober=self.prober, serving=self.serving, view=self.view, registry=self.registry, store=store,
-            catalogue=lambda: self._catalogue, clock=clock,
+            catalogue=lambda: self._catalogue, clock=clock, further=[lambda: asyncio.to_thread(
+                sync_findings, places, enabled=settings.constellation.enabled, every=settings.constellation.every
+            )],
         )  # fmt: skip
         self.backend = NodeBackend(
             node_id=self.node_id, settings=settings, engine=engine, view=self.view, registry=self.registry,
             serving=self.serving, offering=self.offering, forwards=self.forwards, catalogue=lambda: self._catalogue,
-            reload=self.reload, doctor=doctor, clock=clock,
+            reload=self.reload, doctor=doctor, constellation=self.constellation, clock=clock,
         )  # fmt: skip
         self.serving.on_change(self.registry.announce)
         self.view.subscribe(self._membership)
@@ -189,6 +208,10 @@ class Node:
         if change.kind in MEMBERSHIP:
             self.serving.recheck()
 
+    def _relay_port(self) -> int | None:
+        """Return where our own relay answers, offered or private; None where none runs."""
+        return next((finding.port for finding in self._survey.found if finding.slug == RELAY), None)
+
     def _own_ports(self) -> frozenset[int]:
         """Ports that are never a service of this machine: tunnels, Kubo's, and our own."""
         forwards = {forward.port for forward in self.forwards.list()}
@@ -197,6 +220,12 @@ class Node:
     def _own_pids(self) -> frozenset[int]:
         daemon = self._engine.managed.pid if self._engine.managed else None
         return frozenset({os.getpid()} if daemon is None else {os.getpid(), daemon})
+
+
+def station_of(settings: Settings) -> Zen | None:
+    """Return the layout of the station that this machine is; None where it is none, or Dragon shall not mind it."""
+    zen, enabled = Zen.locate(os.environ), settings.astroport.enabled
+    return zen if enabled == "on" or (enabled == "auto" and zen.is_station) else None
 
 
 def policy_of(settings: Settings) -> Policy:

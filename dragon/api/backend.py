@@ -87,6 +87,14 @@ class Backend(Protocol):
         """
         ...
 
+    async def constellation(self) -> Document:
+        """Return what a NOSTR sync needs: `{swarm, uplanet, station: {zen} | null, authors: {own, total, left_out, nodes: [{id,
+        alias, count, error}]}, people: [key], hexes: [key], peers: [{id, alias, trust, relay}], local: {url, tool}}`.
+
+        Asks every member for its list of authors; what does not answer stands there with its error.
+        """
+        ...
+
     async def doctor(self) -> list[Document]:
         """Return the findings `{name, ok, detail, fix, fixable}`: `fix` is the exact command, "" where there is none."""
         ...

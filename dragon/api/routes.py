@@ -48,6 +48,7 @@ class Routes:
             web.get("/v1/check/{slug}", self.check),
             web.get("/v1/explain/{slug}", self.explain),
             web.get("/v1/env/{slug}", self.env),
+            web.get("/v1/constellation", self.constellation),
             web.get("/v1/doctor", self.doctor),
             web.post("/v1/doctor", self.repair),
             web.post("/v1/offering", self.offering),
@@ -108,6 +109,9 @@ class Routes:
 
     async def env(self, request: web.Request) -> web.StreamResponse:
         return answer(await self._backend.env(_slug(request)))
+
+    async def constellation(self, request: web.Request) -> web.StreamResponse:
+        return answer(await self._backend.constellation())
 
     async def doctor(self, request: web.Request) -> web.StreamResponse:
         return answer(await self._backend.doctor())

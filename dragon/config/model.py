@@ -277,3 +277,7 @@ class Settings(Section):
 
     _overrides: dict[str, str] = PrivateAttr(default_factory=dict)
     """The flags that this was loaded with, so that reading the file again keeps them."""
+
+    def flags(self, section: str) -> dict[str, str]:
+        """Return the flags of one section, `section.key` → text: what a child process must be told as well."""
+        return {key: text for key, text in self._overrides.items() if key.startswith(f"{section}.")}

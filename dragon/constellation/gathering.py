@@ -15,6 +15,9 @@ AT_ONCE = 8
 PATIENCE = 15.0
 """Seconds for one node: a dial that hangs is given up by then; the run goes on without that list."""
 
+PATIENCE_WITH_ALL = 40.0
+"""Seconds for all of them together: a hundred nodes that hang must not hold up a run that others would serve."""
+
 REMEMBERED = 1_000
 """Nodes whose last list is kept for when they do not answer: 5,000 keys of 32 bytes each at most, usually some dozens."""
 
@@ -44,19 +47,21 @@ class Gathering:
     async def ask_all(self, nodes: Iterable[tuple[str, str]]) -> list[Told]:
         """Return what each of `nodes`, pairs of id and alias, says, in their order. A node that fails costs nobody else."""
         turn = asyncio.Semaphore(AT_ONCE)
+        until = asyncio.get_running_loop().time() + PATIENCE_WITH_ALL
 
         async def one(node_id: str, alias: str) -> Told:
             async with turn:
-                return await self._told(node_id, alias)
+                return await self._told(node_id, alias, until)
 
         return list(await asyncio.gather(*(one(node_id, alias) for node_id, alias in nodes)))
 
-    async def _told(self, node_id: str, alias: str) -> Told:
+    async def _told(self, node_id: str, alias: str, until: float) -> Told:
+        now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout_at(min(now + PATIENCE, until)):
                 keys = await self._whole(node_id)
         except TimeoutError:
-            return Told(node_id, alias, self._last.get(node_id, ()), f"no answer within {PATIENCE:g} s")
+            return Told(node_id, alias, self._last.get(node_id, ()), "no answer in time")
         except (DragonError, ValueError) as error:
             return Told(node_id, alias, self._last.get(node_id, ()), str(error))
         self._last.pop(node_id, None)

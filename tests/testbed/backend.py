@@ -88,6 +88,21 @@ def a_performance(node_id: str = ALPHA, alias: str = "alpha", **fields: Any) -> 
     }
 
 
+def a_constellation(**fields: Any) -> Document:
+    """What a node without people and peers says of its constellation."""
+    return {
+        "swarm": "dragon",
+        "uplanet": "",
+        "station": None,
+        "authors": {"own": 0, "total": 0, "left_out": 0, "nodes": []},
+        "people": [],
+        "hexes": [],
+        "peers": [],
+        "local": {"url": None, "tool": None},
+        **fields,
+    }
+
+
 class PlainBackend:
     """`dragon.api.Backend` over attributes that a test sets; `asked` records what came through."""
 
@@ -100,6 +115,7 @@ class PlainBackend:
             {"name": "kubo", "ok": True, "detail": "0.43.0", "fix": "", "fixable": False},
             {"name": "pubsub", "ok": False, "detail": "off", "fix": "ipfs config --json Pubsub.Enabled true", "fixable": True},
         ]
+        self.known_constellation: Document = a_constellation()
         self.variables: dict[str, str] = {"OLLAMA_API_BASE": "http://127.0.0.1:11434"}
         self.failure: BaseException | None = None
         self.asked: list[tuple[Any, ...]] = []
@@ -197,6 +213,10 @@ class PlainBackend:
     async def env(self, slug: str) -> Document:
         self._step("env", slug)
         return {"slug": slug, "variables": self.variables}
+
+    async def constellation(self) -> Document:
+        self._step("constellation")
+        return self.known_constellation
 
     async def doctor(self) -> list[Document]:
         self._step("doctor")
