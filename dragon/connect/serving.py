@@ -59,7 +59,8 @@ class _Service:
 
 class Serving:
     """Follows the surveys. `is_member` tells whether a node id is live in the view; `forbidden` gives the ports that are
-    never led to (Kubo's, our own); `is_kubo` tells whether a connection to a gate comes from our Kubo."""
+    never led to (Kubo's, our own); `is_kubo` tells whether a connection to a gate comes from our Kubo. `adopts`: a listener
+    that another program opened straight to a service is offered as it is, without our gate."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Serving:
         *,
         is_kubo: IsKubo,
         forbidden: Callable[[], frozenset[int]] = frozenset,
+        adopts: bool = False,
     ) -> None:
         self._node_id = node_id
         self._tunnels = tunnels
@@ -81,6 +83,7 @@ class Serving:
         self._limits = Limits(per_caller=settings.connections_per_caller, total=settings.connections)
         self._is_kubo = is_kubo
         self._forbidden = forbidden
+        self._adopts = adopts
         self._services: dict[str, _Service] = {}
         self._refused: dict[str, str] = {}
         self._survey: Survey | None = None
@@ -105,6 +108,11 @@ class Serving:
         """Return slug → why a service that runs here is not offered."""
         waiting = {slug: self._tunnels.problem(protocol_name(slug, self._node_id)) for slug in self._services}
         return {**{slug: why for slug, why in waiting.items() if why}, **self._refused}
+
+    def ungated(self) -> tuple[str, ...]:
+        """Return the slugs that another program's listener serves, so that whoever dials it gets in, whatever their access."""
+        gated = (slug for slug, service in sorted(self._services.items()) if service.gate)
+        return tuple(slug for slug in gated if self._tunnels.is_adopted(protocol_name(slug, self._node_id)))
 
     @property
     def paused(self) -> bool:
@@ -215,7 +223,9 @@ class Serving:
                 is_kubo=self._is_kubo, limits=self._limits, book=self.book, clock=self._clock,
             )  # fmt: skip
         self._services[slug] = _Service(entry, finding, gate)
-        self._tunnels.listen(Listener(protocol, gate.port if gate else finding.port, report_peer_id=gate is not None))
+        adopts = finding.port if self._adopts else None
+        port = gate.port if gate else finding.port
+        self._tunnels.listen(Listener(protocol, port, report_peer_id=gate is not None, adopts=adopts))
 
     def _withdraw(self, slug: str) -> None:
         service = self._services.pop(slug)

@@ -1,8 +1,9 @@
 """Desired tunnels × actual tunnels → what to do. Pure: the whole decision of `tunnels`, without a daemon.
 
 Rules: only what is ours is ever closed; a listener that somebody else opened towards the same port is adopted (it counts as
-up and is left alone), unless callers must be named, which cannot be seen from outside; nothing is opened towards a forbidden
-port or towards the local end of a forward (no tunnel of a tunnel, DESIGN §7.3).
+up and is left alone), unless callers must be named, which cannot be seen from outside; where the listener says so, one that
+leads straight to its service counts all the same (a station's own scripts open those, without a gate); nothing is opened
+towards a forbidden port or towards the local end of a forward (no tunnel of a tunnel, DESIGN §7.3).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from dragon.kubo.types import P2PEntry, loopback_target
 class Listener:
     """What remote nodes dial: `protocol` leads to `port` on 127.0.0.1.
 
-    `report_peer_id` puts the caller's node id on a first line of every connection.
+    `report_peer_id` puts the caller's node id on a first line of every connection. `adopts`: a port to which somebody else's
+    listener may lead instead.
     """
 
     protocol: str
     port: int
     report_peer_id: bool = False
+    adopts: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.port <= 65535:
@@ -70,11 +73,13 @@ Ours = Mapping[P2PEntry, bool]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`actions` in order; `up` are the protocols of listeners that stand, `problems` says why others do not and acting
-    does not help; `ours` is what of ours is still there; `tunnel_ports` are the local ends of all forwards."""
+    """`actions` in order; `up` are the protocols of listeners that stand, `adopted` those of them that somebody else opened,
+    `problems` says why others do not and acting does not help; `ours` is what of ours is still there; `tunnel_ports` are the
+    local ends of all forwards."""
 
     actions: tuple[Action, ...]
     up: frozenset[str]
+    adopted: frozenset[str]
     legs_up: frozenset[WantedLeg]
     problems: Mapping[str, str]
     ours: Ours
@@ -99,6 +104,7 @@ def make_plan(
     tunnel_ports = frozenset(port for entry in actual if (port := entry.leg_port) is not None)
     by_protocol = {entry.protocol: entry for entry in actual if entry.is_listener}
     up: set[str] = set()
+    adopted: set[str] = set()
     problems: dict[str, str] = {}
     closing: list[Action] = []
     opening: list[Action] = []
@@ -118,8 +124,9 @@ def make_plan(
             else:
                 closing.append(Close(found, end_streams=False))
                 opening.append(Open(wanted))
-        elif found.listener_port == wanted.port and not wanted.report_peer_id:
+        elif found.listener_port and found.listener_port == (wanted.adopts if wanted.report_peer_id else wanted.port):
             up.add(protocol)
+            adopted.add(protocol)
         else:
             problems[protocol] = (
                 f"another program listens under {protocol} towards {found.target}: end it with "
@@ -134,7 +141,7 @@ def make_plan(
         real = standing[entry]
         if not (real.protocol in listeners if real.is_listener else entry in wanted_entries):
             closing.append(Close(real, end_streams=True))
-    return Plan((*closing, *opening), frozenset(up), legs_up, problems, still_ours, tunnel_ports)
+    return Plan((*closing, *opening), frozenset(up), frozenset(adopted), legs_up, problems, still_ours, tunnel_ports)
 
 
 def _forbidden(port: int, forbidden: frozenset[int], tunnel_ports: frozenset[int]) -> str | None:

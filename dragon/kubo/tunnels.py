@@ -70,6 +70,7 @@ class Tunnels:
         self._ours: dict[P2PEntry, bool] | None = None
         self._journaled: dict[P2PEntry, bool] | None = None
         self._up: frozenset[str] = frozenset()
+        self._adopted: frozenset[str] = frozenset()
         self._problems: dict[str, str] = {}
         self._unreachable = "not looked yet"
         self._tunnel_ports: frozenset[int] = frozenset()
@@ -93,6 +94,10 @@ class Tunnels:
     def is_up(self, protocol: str) -> bool:
         """Tell whether the listener stood at the last look."""
         return protocol in self._up and protocol in self._listeners
+
+    def is_adopted(self, protocol: str) -> bool:
+        """Tell whether a listener that stands was opened by somebody else; it is theirs to close."""
+        return protocol in self._adopted and self.is_up(protocol)
 
     def problem(self, protocol: str) -> str | None:
         """Return why a desired listener is not up, None when it is (or is not desired)."""
@@ -279,7 +284,7 @@ class Tunnels:
         moved = any(isinstance(action, Reopen) for action in plan.actions)
         for leg in self._legs:
             leg.up = leg.wanted in plan.legs_up
-        self._up = plan.up
+        self._up, self._adopted = plan.up, plan.adopted
         if moved or before != (self._up, {(id(leg), leg.up) for leg in self._legs}):
             self._changed()
 

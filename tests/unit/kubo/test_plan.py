@@ -35,6 +35,7 @@ def plan(
 
 
 SSH, GATE = Listener("/x/ssh", 22), Listener("/x/ssh", 4000, report_peer_id=True)
+BESIDE = replace(GATE, adopts=22)
 LEG = WantedLeg("/x/ollama", "12D3KooWother", 5000)
 
 
@@ -189,3 +190,30 @@ def test_acting_settles_everything_and_touches_only_ours(
     assert all(entry in daemon.entries for entry in foreign)
     kept = {normal(entry) for entry in daemon.entries} & set(daemon.ours)
     assert kept <= {listener.entry() for listener in listeners} | {leg.entry() for leg in daemon.legs}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "actual", "ours", "up", "adopted", "actions"),
+    [
+        pytest.param(BESIDE, [listening("/x/ssh", 22)], {}, True, True, (), id="a script's, straight to the service"),
+        pytest.param(BESIDE, [listening("/x/ssh", 2222)], {}, False, False, (), id="a script's, to another port: not fought"),
+        pytest.param(GATE, [listening("/x/ssh", 22)], {}, False, False, (), id="nothing is adopted where nobody said so"),
+        pytest.param(BESIDE, [], {}, False, False, (Open(BESIDE),), id="closed by STOP: ours, with its gate"),
+        pytest.param(BESIDE, [listening("/x/ssh", 4000)], {BESIDE.entry(): True}, True, False, (), id="ours stands"),
+        pytest.param(
+            GATE, [P2PEntry("/x/ssh", SELF, "/unix/run/sshd")], {}, False, False, (), id="no port at either side is no match"
+        ),
+    ],
+)
+def test_what_a_station_s_scripts_opened_is_adopted_as_it_is(
+    wanted: Listener,
+    actual: list[P2PEntry],
+    ours: Mapping[P2PEntry, bool],
+    up: bool,
+    adopted: bool,
+    actions: tuple[Action, ...],
+) -> None:
+    made = plan([wanted], actual=actual, ours=ours)
+    assert made.up == ({"/x/ssh"} if up else set())
+    assert made.adopted == ({"/x/ssh"} if adopted else set())
+    assert made.actions == actions
