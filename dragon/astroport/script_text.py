@@ -95,21 +95,23 @@ case "${1-}" in
     ;;
 esac
 
-if is_active; then
-  say "Tunnel $LABEL déjà actif (already active)"
-  connected
-fi
+look
 if ! ipfs --timeout=5s ping -n 1 "/p2p/$NODE_ID" >/dev/null 2>&1; then
   say "ERREUR : Station injoignable."
   exit 1
 fi
+if is_active; then
+  say "Tunnel $LABEL déjà actif (already active)"
+  connected
+fi
 say "Établissement du tunnel $LABEL..."
 reason=""
-for port in "$NATIVE_PORT" {0..9}; do
-  [[ $port -gt 9 ]] || port=$((ALT_PORT + port * 1000))
+for step in -1 {0..9}; do
+  port=$((step < 0 ? NATIVE_PORT : ALT_PORT + step * 1000))
   if ((port < 1024)) || is_taken "$port"; then continue; fi
   if reason=$(ipfs --timeout=10s p2p forward "$PROTO" "/ip4/127.0.0.1/tcp/$port" "/p2p/$NODE_ID" 2>&1); then
     if is_active; then connected; fi
+    close_ours
   fi
 done
 say "ERREUR : aucun port local (no local port could be bound) $reason"
