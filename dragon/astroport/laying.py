@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -67,6 +67,7 @@ class Layer:
         self._journal = LaidJournal(journal, root)
         self._ours: dict[str, set[str]] | None = None
         self._left: dict[str, tuple[Hashable, int]] = {}
+        self._untold = _Done()
 
     @property
     def ours(self) -> Mapping[str, Collection[str]]:
@@ -81,11 +82,12 @@ class Layer:
         Raises `HomeError` in one line where a place cannot be written; folders that could be are then done all the same.
         """
         self._ours = {folder: set(names) for folder, names in self.ours.items()}
-        done = _Done()
+        done = self._untold  # what earlier passes did before they failed is told with this one
         for attempt in range(1, ATTEMPTS + 1):
             with _explained(self._root), self._opened() as root:
                 try:
                     self._pass(root, orders, keep, done)
+                    self._untold = _Done()
                     return Laid(tuple(dict.fromkeys(done.changed)), tuple(dict.fromkeys(done.removed)))
                 except FileNotFoundError:
                     if attempt == ATTEMPTS:
@@ -121,7 +123,7 @@ class Layer:
             self._ours.setdefault(folder, set()).update(_checked(self._root, folder, orders[folder].names))
         self._journal.write(self._ours)
         done.troubles.clear()
-        with _staging(root) as staging:
+        with closing(_Staging(root)) as staging:
             for folder in differing:
                 if self._lay_folder(root, staging, folder, orders[folder], done):
                     self._left[folder] = (orders[folder].token, looks(root, folder))
@@ -136,7 +138,7 @@ class Layer:
 
     # -- one folder ---------------------------------------------------------------------------------------------------
 
-    def _lay_folder(self, root: int, staging: int, folder: str, order: Order, done: _Done) -> bool:
+    def _lay_folder(self, root: int, staging: _Staging, folder: str, order: Order, done: _Done) -> bool:
         """Make one folder as `order` says, and tell whether all of it could be done."""
         assert self._ours is not None
         files = order.render(held(root, folder, order.reads))
@@ -165,26 +167,27 @@ class Layer:
                     done.changed.append(f"{folder}/{name}")
         done.removed += [f"{folder}/{name}" for name in sorted(self._ours[folder] - files.keys()) if remove(place, name)]
 
-    def _place(self, root: int, staging: int, folder: str, files: Mapping[str, File]) -> int | None:
+    def _place(self, root: int, staging: _Staging, folder: str, files: Mapping[str, File]) -> int | None:
         """Return the open folder, None where there was none and it now has `files`."""
         try:
             return os.open(folder, FOLDER, dir_fd=root)
         except FileNotFoundError:
             pass
-        clear(staging, folder)
-        os.mkdir(folder, 0o755, dir_fd=staging)
-        place = os.open(folder, FOLDER, dir_fd=staging)
+        aside = staging.opened()
+        clear(aside, folder)
+        os.mkdir(folder, 0o755, dir_fd=aside)
+        place = os.open(folder, FOLDER, dir_fd=aside)
         try:
             for name, file in files.items():
                 create(place, name, file)
         finally:
             os.close(place)
         try:
-            os.rename(folder, folder, src_dir_fd=staging, dst_dir_fd=root)  # complete at once: nobody sees half of it
+            os.rename(folder, folder, src_dir_fd=aside, dst_dir_fd=root)  # complete at once: nobody sees half of it
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            clear(staging, folder)
+            clear(aside, folder)
             return os.open(folder, FOLDER, dir_fd=root)  # somebody else brought one meanwhile
         return None
 
@@ -234,18 +237,25 @@ def _checked(root: Path, folder: str, names: frozenset[str]) -> frozenset[str]:
     return names
 
 
-@contextmanager
-def _staging(root: int) -> Iterator[int]:
-    """Give the folder in which new ones are filled, on the same file system as their places."""
-    with suppress(FileExistsError):
-        os.mkdir(STAGING, 0o700, dir_fd=root)
-    staging = os.open(STAGING, FOLDER, dir_fd=root)
-    try:
-        yield staging
-    finally:
-        os.close(staging)
-        with suppress(OSError):  # what could not be moved is still in it: taken away the next time
-            os.rmdir(STAGING, dir_fd=root)
+class _Staging:
+    """The folder in which new ones are filled, on the same file system as their places: made when one is, gone after."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._descriptor: int | None = None
+
+    def opened(self) -> int:
+        if self._descriptor is None:
+            with suppress(FileExistsError):
+                os.mkdir(STAGING, 0o700, dir_fd=self._root)
+            self._descriptor = os.open(STAGING, FOLDER, dir_fd=self._root)
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            with suppress(OSError):  # what could not be moved is still in it: taken away the next time
+                os.rmdir(STAGING, dir_fd=self._root)
 
 
 @contextmanager
