@@ -48,6 +48,10 @@ class PeerOutcome:
     bytes_in: int = 0
     bytes_out: int = 0
     """What crossed the wire to and from this peer: the payload of WebSocket messages."""
+    undelivered: int = 0
+    """Events that the peer named and did not give when asked for them."""
+    overfull: int = 0
+    """Seconds in which one author has more events of one kind than the peer gives at once: some may be missing."""
     round_trips: int = 0
     """NIP-77 messages that were answered by the peer."""
     seconds: float = 0.0
@@ -73,6 +77,8 @@ class PeerOutcome:
             "lacking": self.lacking,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
+            "undelivered": self.undelivered,
+            "overfull": self.overfull,
             "round_trips": self.round_trips,
             "seconds": round(self.seconds, 3),
         }

@@ -1,0 +1,99 @@
+"""Questions to a relay and their whole answers: pages (REQ), reconciliation messages (NEG), events that it is to take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dragon.constellation.frames import Frame
+from dragon.constellation.relay import Relay, RelayFailed, RelaySilent
+from dragon.constellation.store import refusal
+from dragon.errors import RemoteError
+
+EXCESS = 1000
+"""Messages besides the events that were asked for, after which a relay that never comes to an end is given up."""
+
+
+class NoNegentropy(RemoteError):
+    """The relay does not speak NIP-77, or not to us."""
+
+
+class TooMany(RemoteError):
+    """More events than the relay compares at once."""
+
+
+async def read(relay: Relay, filters: Sequence[dict[str, Any]], into: Sequence[list[Frame]]) -> None:
+    """Ask all `filters` at once, each with a `limit`, and put the events of each `into` its list as they come.
+
+    `RelayFailed` where one is refused; what came before that is there all the same.
+    """
+    names = {relay.name(): position for position, _ in enumerate(filters)}
+    room = 2 * sum(each["limit"] for each in filters) + EXCESS
+    for name, position in names.items():
+        await relay.send("REQ", name, filters[position])
+    open_names = dict(names)
+    while open_names:
+        frame = await relay.next()
+        room -= 1
+        if room < 0:
+            raise RelayFailed("sends more than it was asked for")
+        if frame.sub not in names:
+            continue
+        if frame.verb == "EVENT" and frame.sub in open_names:
+            into[names[frame.sub]].append(frame)
+        elif frame.verb == "EOSE" and open_names.pop(frame.sub, None) is not None:
+            await relay.send("CLOSE", frame.sub)
+        elif frame.verb == "CLOSED" and frame.sub in open_names:
+            raise RelayFailed(f"refuses: {frame.reason or 'no reason given'}")
+
+
+async def reconcile(relay: Relay, name: str, message: bytes, opening: dict[str, Any] | None = None) -> bytes:
+    """Send a negentropy message, with the filter when it is the first of its session; return the answer.
+
+    Raises `NoNegentropy` where the first one is not answered as NIP-77 has it, `TooMany`, or `RelayFailed`.
+    """
+    if opening is None:
+        await relay.send("NEG-MSG", name, message.hex())
+    else:
+        await relay.send("NEG-OPEN", name, opening, message.hex())
+    room = EXCESS
+    while room := room - 1:
+        try:
+            frame = await relay.next(None if opening is None else relay.patience.negentropy)
+        except RelaySilent as error:
+            if opening is None:
+                raise
+            raise NoNegentropy(str(error)) from None
+        if frame.sub != name:
+            continue
+        if frame.verb == "NEG-MSG" and frame.words and isinstance(frame.words[0], str):
+            try:
+                return bytes.fromhex(frame.words[0])
+            except ValueError:
+                raise RelayFailed("answers negentropy with something else than hex") from None
+        if frame.verb in ("NEG-ERR", "NEG-CLOSE", "CLOSED"):
+            reason = next((word for word in frame.words if isinstance(word, str)), "")
+            if "too many" in reason or "RESULTS_TOO_BIG" in reason:
+                raise TooMany(reason)
+            raise NoNegentropy(reason) if opening is not None else RelayFailed(f"ends the comparison: {reason}")
+    raise RelayFailed("sends other things than answers")
+
+
+async def offer(relay: Relay, events: Sequence[Frame]) -> tuple[int, Counter[str]]:
+    """Send `events` to the relay; return how many it took anew, and why it declined others."""
+    taken, declined, waiting = 0, Counter[str](), {event.id for event in events}
+    for event in events:
+        text = event.text
+        await relay.send_text('["EVENT",' + text[text.index("{") : text.rindex("}") + 1] + "]")
+    room = 2 * len(events) + EXCESS
+    while waiting and (room := room - 1):
+        frame = await relay.next()
+        if frame.verb == "OK" and frame.sub in waiting:
+            waiting.discard(frame.sub)
+            reason = refusal(frame.reason)
+            if frame.words[:1] == (True,) and reason != "duplicate":
+                taken += 1
+            elif reason != "duplicate":
+                declined[reason] += 1
+    return taken, declined

@@ -1,0 +1,300 @@
+"""One peer, from the first connection to the last event: what it has and we lack comes here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+from dragon.constellation.asking import NoNegentropy, TooMany, offer, read, reconcile
+from dragon.constellation.bridge import Bridge, Found, Side
+from dragon.constellation.frames import Frame
+from dragon.constellation.intake import Intake, PeerDropped, Shared
+from dragon.constellation.job import Job, Peer
+from dragon.constellation.outcome import PeerOutcome
+from dragon.constellation.paging import Pages
+from dragon.constellation.relay import Patience, Relay, RelayFailed, connected
+from dragon.constellation.wanted import Wanted
+from dragon.errors import DragonError, LocalError, ProtocolError, RemoteError
+
+LEAST_ROOM = 2000
+"""Bytes of a negentropy message that any relay takes."""
+
+FRUITLESS = 2
+"""Connections in a row that brought nothing, after which a peer has failed: its turn comes again with the next run."""
+
+CONNECTIONS = 12
+"""Connections to one peer in a run, however much each brought."""
+
+PAUSE = 1.0
+"""Seconds before a peer is connected to again."""
+
+AT_ONCE = 3
+"""Pages of named events that are asked for at once: hides the way there and back, and keeps three pages in memory."""
+
+
+REFUSED_CHUNKS = 2
+"""Pages of ours in a row of which a peer took nothing and blocked something, after which it is offered no more."""
+
+BROKEN_PROMISES = 1000
+"""Events that a peer named and did not give, beyond which it is given up where that is more than it gave."""
+
+MESSAGE_ROOM = 40_000
+"""Bytes of the first message that are left for the filter: `AUTHORS_PER_FILTER` keys, and the kinds."""
+
+
+class OwnRelayFailed(LocalError):
+    """Our own relay does not do its part."""
+
+
+@dataclass(slots=True)
+class Course:
+    """How far a peer was read: what survives a broken connection."""
+
+    todo: deque[Wanted]
+    pages: Pages | None = None
+    """Of the first of `todo`, where it is read in pages."""
+    needs: deque[bytes] = field(default_factory=deque)
+    """Ids that the peer has, and that wait to be fetched."""
+    missing: int = 0
+    lacking: int = 0
+    """What the finished parts found."""
+    refused_chunks: int = 0
+
+
+class Pull:
+    """Reads one peer. `run` never raises for what the peer does."""
+
+    def __init__(
+        self, job: Job, peer: Peer, outcome: PeerOutcome, shared: Shared, filters: Iterable[Wanted], patience: Patience,
+        *, compare: bool = True,
+    ) -> None:  # fmt: skip
+        """Without `compare`, NIP-77 is not even tried: for filters under which little is expected."""
+        self._job = job
+        self._peer = peer
+        self._outcome = outcome
+        self._shared = shared
+        self._patience = patience
+        self._intake = Intake(shared, outcome)
+        self._course = Course(deque(filters))
+        self._compare = compare and job.local is not None
+        self._fetches = not (job.dry_run or job.verify)
+
+    async def run(self) -> None:
+        """Read the peer to its end, over as many connections as that sensibly takes. `LocalError`: our own side failed."""
+        clock, started = self._shared.clock, self._shared.clock.monotonic()
+        self._outcome.state = "cut"
+        try:
+            await self._persist()
+        except PeerDropped as error:
+            self._outcome.state, self._outcome.error = "failed", str(error)
+        finally:
+            try:
+                await self._intake.finish()
+            except PeerDropped as error:
+                self._outcome.state, self._outcome.error = "failed", str(error)
+            finally:
+                self._outcome.seconds += clock.monotonic() - started
+
+    async def _persist(self) -> None:
+        fruitless = 0
+        for attempt in range(CONNECTIONS):
+            before = self._outcome.received
+            try:
+                await self._connection()
+                await self._intake.finish()
+            except PeerDropped:
+                raise
+            except (RemoteError, OwnRelayFailed) as error:
+                self._outcome.error = str(error)
+                fruitless = fruitless + 1 if self._outcome.received == before else 0
+                if fruitless >= FRUITLESS:
+                    if isinstance(error, OwnRelayFailed):
+                        raise
+                    break
+            else:
+                self._outcome.state, self._outcome.error = "ok", ""
+                return
+            await self._shared.clock.sleep(PAUSE * (attempt + 1))
+        self._outcome.state = "failed"
+
+    async def _connection(self) -> None:
+        try:
+            self._outcome.address = await self._peer.open()
+        except DragonError as error:  # also where it is our own engine that finds no way: this peer cannot be read
+            raise RelayFailed(str(error)) from None
+        async with AsyncExitStack() as stack:
+            theirs = await stack.enter_async_context(connected(self._outcome.address, self._patience))
+            try:
+                if theirs.limits.authentication:
+                    raise RelayFailed("wants to know who asks (NIP-42)")
+                ours = await stack.enter_async_context(own(self._job.local, self._patience)) if self._job.local else None
+                while self._course.todo:
+                    await self._part(theirs, ours, self._course.todo[0])
+                    self._course.todo.popleft()
+                    self._course.pages = None
+                    self._course.missing, self._course.lacking = self._outcome.missing or 0, self._outcome.lacking or 0
+            finally:
+                self._outcome.bytes_in += theirs.bytes_in
+                self._outcome.bytes_out += theirs.bytes_out
+
+    async def _part(self, theirs: Relay, ours: Relay | None, wanted: Wanted) -> None:
+        self._course.needs.clear()
+        if ours is not None and self._compare and theirs.limits.nip77 is not False and self._course.pages is None:
+            try:
+                if await self._reconcile(theirs, ours, wanted):
+                    return
+            except NoNegentropy:
+                self._compare = False
+        await self._read_pages(theirs, ours, wanted)
+
+    async def _reconcile(self, theirs: Relay, ours: Relay, wanted: Wanted) -> bool:
+        """Find the differences by NIP-77 and fetch them; False where it is better to read everything."""
+        self._outcome.missing = self._course.missing
+        if self._job.both or self._job.verify:
+            self._outcome.lacking = self._course.lacking
+        windows = [wanted]
+        while windows:
+            window = windows.pop()
+            try:
+                if not await self._window(theirs, ours, window):
+                    return False
+            except TooMany as error:
+                halves = window.halves() or window.parts()
+                if halves is None:
+                    raise RelayFailed(f"has too many events in one second ({error})") from None
+                windows += reversed(halves)
+        while self._course.needs:
+            if not await self._fetch(theirs, wanted):
+                self._shared.released.clear()  # others fetch what is left: whether they succeed is still to be seen
+                await self._shared.released.wait()
+        return True
+
+    async def _window(self, theirs: Relay, ours: Relay, wanted: Wanted) -> bool:
+        room = (min(theirs.limits.message_size, ours.limits.message_size) - MESSAGE_ROOM) // 2
+        bridge = Bridge(want_have=self._job.both or self._job.verify, message_size=max(room, LEAST_ROOM))
+        names: dict[Side, str] = {}
+        try:
+            while side := bridge.turn:
+                message, opening = bridge.ask(side), None if side in names else wanted.filter()
+                if side == "ours":
+                    names.setdefault(side, ours.name())
+                    with _ours():
+                        bridge.answer(side, await reconcile(ours, names[side], message, opening))
+                    if bridge.ours_empty and self._fetches and len(self._job.peers) == 1:
+                        return False
+                else:
+                    names.setdefault(side, theirs.name())
+                    bridge.answer(side, await reconcile(theirs, names[side], message, opening))
+                    self._outcome.method = "nip77"
+                    self._outcome.round_trips += 1
+                await self._take(bridge.found, theirs, ours, wanted)
+        finally:
+            for side, name in names.items():
+                with contextlib.suppress(RelayFailed):
+                    await (ours if side == "ours" else theirs).send("NEG-CLOSE", name)
+        return True
+
+    async def _take(self, found: Found, theirs: Relay, ours: Relay, wanted: Wanted) -> None:
+        """Fetch and send what was found, but for the last page, which may still grow."""
+        need, have = found.need, found.have
+        found.need, found.have = [], []
+        self._outcome.missing = (self._outcome.missing or 0) + len(need)
+        if self._outcome.lacking is not None:
+            self._outcome.lacking += len(have)
+        if not self._fetches:
+            return
+        self._course.needs.extend(need)
+        while len(self._course.needs) >= AT_ONCE * theirs.limits.page:
+            if not await self._fetch(theirs, wanted):
+                break
+        if self._job.both:
+            await self._send(have, theirs, ours)
+
+    async def _fetch(self, theirs: Relay, wanted: Wanted) -> bool:
+        """Fetch the next ids that nobody else is fetching; False where there are none."""
+        claims, me, chunks = self._shared.claims, self._peer.node_id, list[set[bytes]]()
+        while len(chunks) < min(AT_ONCE, theirs.limits.subscriptions) and (
+            taken := claims.take(me, self._course.needs, theirs.limits.page)
+        ):
+            chunks.append(set(taken))
+        if not chunks:
+            return False
+        pages: list[list[Frame]] = [[] for _ in chunks]
+        put = 0
+        try:
+            questions = [{"ids": [each.hex() for each in chunk], "limit": len(chunk)} for chunk in chunks]
+            try:
+                await read(theirs, questions, pages)
+            finally:
+                for chunk, page in zip(chunks, pages, strict=True):
+                    await self._intake.put(page, wanted, chunk)
+                    put += 1
+                    self._outcome.undelivered += len(chunk) - len(page)
+        finally:
+            for chunk in chunks[put:]:
+                claims.release(me, chunk)
+            self._shared.released.set()
+        if self._outcome.undelivered > max(BROKEN_PROMISES, self._outcome.received):
+            raise PeerDropped(f"named {self._outcome.undelivered} events that it did not give")
+        return True
+
+    async def _send(self, ids: list[bytes], theirs: Relay, ours: Relay) -> None:
+        """Offer the peer what it lacks."""
+        for start in range(0, len(ids), ours.limits.page):
+            if self._course.refused_chunks >= REFUSED_CHUNKS:
+                return
+            chunk, page = ids[start : start + ours.limits.page], list[Frame]()
+            with _ours():
+                await read(ours, [{"ids": [each.hex() for each in chunk], "limit": len(chunk)}], [page])
+            taken, declined = await offer(theirs, page)
+            self._outcome.sent += taken
+            self._outcome.declined += declined
+            self._course.refused_chunks = self._course.refused_chunks + 1 if declined and not taken else 0
+
+    async def _read_pages(self, theirs: Relay, ours: Relay | None, wanted: Wanted) -> None:
+        """Read everything under a filter, where the peer lacks NIP-77 or we have nothing to compare."""
+        self._outcome.method = self._outcome.method or "req"
+        pages = self._course.pages = self._course.pages or Pages(wanted, theirs.limits.page)
+        while not pages.done:
+            page: list[Frame] = []
+            try:
+                await read(theirs, [pages.question()], [page])
+            except RelayFailed:
+                if self._fetches:
+                    await self._intake.put(page, wanted)
+                raise
+            fresh = pages.answer(page)
+            if self._fetches:
+                await self._intake.put(fresh, wanted)
+            elif ours is not None:
+                await self._count_missing(fresh, ours, wanted)
+        self._outcome.overfull += pages.overfull
+
+    async def _count_missing(self, events: list[Frame], ours: Relay, wanted: Wanted) -> None:
+        ids = {event.id for event in events if event.id}
+        here: list[Frame] = []
+        if ids:
+            with _ours():
+                await read(ours, [wanted.filter(ids=list(ids), limit=len(ids))], [here])
+        self._outcome.missing = (self._outcome.missing or 0) + len(ids - {event.id for event in here})
+
+
+@asynccontextmanager
+async def own(url: str, patience: Patience) -> AsyncIterator[Relay]:
+    """Connect to our own relay; `OwnRelayFailed` where that fails."""
+    async with AsyncExitStack() as stack:
+        with _ours():
+            relay = await stack.enter_async_context(connected(url, patience))
+        yield relay
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """Blame our own relay, not the peer, for what fails in the block."""
+    try:
+        yield
+    except (RelayFailed, NoNegentropy, ProtocolError) as error:
+        raise OwnRelayFailed(f"our own relay {error}", "is it running? see its log") from error
