@@ -35,7 +35,7 @@ demo: kubo       ## three nodes, one service, found and used from another node (
 
 test: lint kubo system  ## everything: lint, unit, integration on real parts, end to end
 	$(BIN)/pytest -n 2 tests/unit tests/simulator
-	$(BIN)/pytest tests/integration tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile tests/integration tests/e2e
 
 test-unit: $(STAMP)     ## the fast part: pure code, no daemons
 	$(BIN)/pytest -q -n 2 tests/unit
