@@ -36,7 +36,7 @@ LIMIT = 5.0
 """Seconds for a call that needs only the daemon."""
 
 SLOW_LIMIT = 120.0
-"""Seconds for what may walk the public DHT: publishing and resolving names, fetching files."""
+"""Seconds for what may walk the public DHT (publishing names), or takes in a whole directory."""
 
 SLOW_CALLS = 2
 """Slow calls at a time, so that half of the threads always remain for signatures."""
@@ -245,13 +245,6 @@ class Administration:
             return str(client.key.gen(name, "ed25519", size=-1)["Id"])
 
         return await self.run(find_or_make)
-
-    async def name_resolve(self, name: str, *, nocache: bool) -> str:
-        answer = await self.run_slowly(lambda client: client.name.resolve(name, nocache=nocache, timeout=SLOW_LIMIT))
-        return str(answer["Path"])
-
-    async def cat(self, path: str, *, limit: int) -> bytes:
-        return bytes(await self.run_slowly(lambda client: client.cat(path, length=limit, timeout=SLOW_LIMIT)))
 
     async def config(self) -> dict[str, Any]:
         """Return the daemon's configuration as it is on disk, without the private key."""

@@ -39,6 +39,9 @@ LIMIT = 5.0
 DIAL_LIMIT = 20.0
 """Seconds for a call that dials a peer; libp2p gives up after 15."""
 
+SLOW_LIMIT = 120.0
+"""Seconds for what may walk the public DHT: resolving names, fetching files. Whoever waits less gives up earlier."""
+
 PUBLISH_SPACING = 0.010
 """Seconds between two publications. Kubo drops a message whose sequence number is not above the last one of its peer, over
 all topics; closer together they overtake one another: 8 bare writers lose half, one writer with this spacing loses none."""
@@ -248,10 +251,47 @@ class KuboClient:
             await administration.name_publish(cid, lifetime=lifetime, ttl=ttl, key=key)
 
     async def name_resolve(self, name: str, *, nocache: bool = False) -> str:
-        return await (await self.administration()).name_resolve(name, nocache=nocache)
+        options = {"nocache": "true"} if nocache else {}
+        return str((await self._json("name/resolve", [name], options=options, limit=SLOW_LIMIT))["Path"])
 
     async def cat(self, path: str, *, limit: int) -> bytes:
-        return await (await self.administration()).cat(path, limit=limit)
+        held = bytearray()
+        async with self._streaming("cat", [path], {"length": str(limit)}) as content:
+            while len(held) < limit and (piece := await content.read(limit - len(held))):
+                held += piece
+        return bytes(held)
+
+    async def ls(self, path: str, *, limit: int) -> list[str]:
+        # Without types and sizes: to know them Kubo would fetch a block of every file.
+        options = {"stream": "true", "resolve-type": "false", "size": "false"}
+        names: list[str] = []
+        async with self._streaming("ls", [path], options) as content:
+            while len(names) < limit and (line := await content.readline()):
+                links = [link for each in _parsed(line, self.address).get("Objects") or () for link in each.get("Links") or ()]
+                names += [str(link["Name"]) for link in links]
+        return names[:limit]
+
+    @asynccontextmanager
+    async def _streaming(
+        self, command: str, arguments: Sequence[str], options: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """An answer that is read as it comes; leaving it early ends it, and Kubo's search for what is still missing."""
+        url, parameters = self._request(command, arguments, options)
+        limit = aiohttp.ClientTimeout(total=SLOW_LIMIT, sock_connect=LIMIT)
+        try:
+            response = await self._open_session().post(url, params=parameters, timeout=limit)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        try:
+            if response.status != 200:
+                raise refused(_message(await response.read()), response.status)
+            yield response.content
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # also a line longer than any that Kubo means
+            raise KuboRefused(f"{self.address} does not answer as Kubo does", "check [kubo] api in the config") from error
+        finally:
+            response.close()
 
     async def administration(self) -> Administration:
         """Return the part that speaks ipfshttpclient, loaded with its first use."""

@@ -346,6 +346,18 @@ class FakeKubo:
                 return node.names[node_id]
         raise KuboRefused("could not resolve name")
 
+    async def ls(self, path: str, *, limit: int) -> list[str]:
+        self._called("ls")
+        if path.startswith("/ipns/"):
+            path = await self.name_resolve(path)
+        cid, _, folder = path.removeprefix("/ipfs/").partition("/")
+        for node in self.network.reached_by(self.node_id):
+            if cid in node.directories:
+                inside = [file.removeprefix(f"{folder}/") for file in node.directories[cid] if file.startswith(f"{folder}/")]
+                names = {file.partition("/")[0] for file in (inside if folder else node.directories[cid])}
+                return sorted(names)[:limit]
+        raise KuboUnreachable("Kubo did not answer in time", "nobody who is reachable holds the directory")
+
     async def cat(self, path: str, *, limit: int) -> bytes:
         self._called("cat")
         if path.startswith("/ipns/"):

@@ -197,6 +197,10 @@ class Kubo(Protocol):
         """Return at most `limit` bytes of the file at an `/ipfs/…` or `/ipns/…` path."""
         ...
 
+    async def ls(self, path: str, *, limit: int) -> list[str]:
+        """Return at most `limit` names of the directory at an `/ipfs/…` or `/ipns/…` path, unchecked."""
+        ...
+
     async def close(self) -> None:
         """End subscriptions and connections to the daemon; the daemon itself goes on."""
         ...

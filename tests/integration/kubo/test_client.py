@@ -12,7 +12,7 @@ import pytest
 from dragon.errors import KuboRefused, KuboUnreachable
 from dragon.kubo.client import KuboClient
 from dragon.kubo.types import MAX_MESSAGE, P2PEntry, PubsubMessage, loopback_target
-from registry_schema.ids import key_of
+from registry_schema.ids import ed25519_node_id, key_of
 from tests.integration.kubo.conftest import Kubos
 from tests.testbed.kubo import KuboDaemon, until
 
@@ -189,6 +189,19 @@ async def test_a_directory_is_published_under_the_nodes_name_and_read_elsewhere(
     assert await other.cat(f"/ipfs/{cid}/x_ssh.sh", limit=11) == b"#!/bin/bash"
     with pytest.raises(KuboRefused):
         await other.cat(f"/ipfs/{cid}/none", limit=10)
+    assert sorted(await other.ls(f"/ipns/{kubos[0].node_id}", limit=10)) == sorted(files)
+    assert len(await other.ls(f"/ipfs/{cid}", limit=2)) == 2
+    assert await other.ls(f"/ipfs/{cid}/12345.json", limit=2) == []
+
+
+async def test_reading_a_name_that_nobody_publishes_ends_when_its_reader_gives_up(other: KuboClient) -> None:
+    """And takes no thread of those that sign: fifty at once leave the rest as quick as before."""
+    nobody = ed25519_node_id(os.urandom(31) + b"\x01")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await asyncio.gather(*(other.cat(f"/ipns/{nobody}/12345.json", limit=10) for _ in range(50)))
+    async with asyncio.timeout(5):
+        assert len(await other.sign(b"data")) == 64
 
 
 async def test_publications_and_names_do_not_cost_one_another(

@@ -108,5 +108,7 @@ async def test_directories_and_names() -> None:
     await one.name_publish(cid, lifetime="48h", ttl="1m")
     assert await two.name_resolve(one.node_id) == f"/ipfs/{cid}"
     assert await two.cat(f"/ipns/{one.node_id}/dragon.manifest", limit=4) == b"mani"
+    assert await two.ls(f"/ipns/{one.node_id}", limit=10) == ["dragon.manifest"]
+    assert await two.ls(f"/ipfs/{cid}", limit=0) == []
     with pytest.raises(KuboRefused):
         await two.cat(f"/ipfs/{cid}/other", limit=4)
