@@ -1,10 +1,13 @@
-"""The `*.me.sh` files: two lines each, that call `dragon me`, for programs that know the managers by their paths."""
+"""Scripts of two lines that call Dragon, for programs that know the originals by their paths.
+
+The connection managers (`*.me.sh`) call `dragon me`; NIP-101's sync scripts call `dragon sync`.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +18,10 @@ from dragon.home import set_aside, write_atomically
 
 EXECUTABLE = 0o755
 
-_OURS = re.compile(r"#!/bin/sh\nexec [^\n]+ me [a-z0-9-]+ \"\$@\"\n")
+SYNC_SCRIPTS = {"backfill_constellation.sh": "backfill", "constellation_sync_trigger.sh": "trigger"}
+"""NIP-101's scripts → what `dragon sync --as` calls them."""
+
+_OURS = re.compile(r"#!/bin/sh\nexec [^\n]+ (?:me [a-z0-9-]+|sync --as [a-z]+) \"\$@\"\n")
 
 Change = Literal["written", "unchanged", "replaced"]
 
@@ -31,10 +37,20 @@ class Shim:
 
 def text_of(slug: str, command: Iterable[str]) -> str:
     """Return the script that calls `dragon me <slug>`; `command` is the dragon executable with its leading arguments."""
-    words = [shlex.quote(word) for word in command]
-    if any("\n" in word for word in words):
+    return _script(command, f"me {slug}")
+
+
+def sync_scripts(folder: Path, command: Iterable[str]) -> dict[Path, str]:
+    """Return the scripts that stand in for NIP-101's in `folder`."""
+    words = tuple(command)
+    return {folder / name: _script(words, f"sync --as {role}") for name, role in SYNC_SCRIPTS.items()}
+
+
+def _script(command: Iterable[str], words: str) -> str:
+    called = [shlex.quote(word) for word in command]
+    if any("\n" in word for word in called):
         raise LocalError("the path of dragon has a line break", "install it somewhere else")
-    return f'#!/bin/sh\nexec {" ".join(words)} me {slug} "$@"\n'
+    return f'#!/bin/sh\nexec {" ".join(called)} {words} "$@"\n'
 
 
 def files(slugs: Iterable[str]) -> dict[str, str]:
@@ -44,11 +60,16 @@ def files(slugs: Iterable[str]) -> dict[str, str]:
 
 
 def write(folder: Path, slugs: Iterable[str], command: tuple[str, ...], *, force: bool = False) -> list[Shim]:
-    """Write the scripts into `folder` and return what was done, by name.
+    """Write the managers' scripts into `folder` and return what was done, by name; see `write_scripts`."""
+    wanted = {folder / name: text_of(slug, command) for name, slug in sorted(files(slugs).items())}
+    return write_scripts(folder, wanted, force=force)
+
+
+def write_scripts(folder: Path, wanted: Mapping[Path, str], *, force: bool = False) -> list[Shim]:
+    """Write `wanted` (path in `folder` → text), each executable, and return what was done.
 
     Raises `LocalError` naming the files that are not ours, before anything is written; with `force` those are set aside.
     """
-    wanted = {folder / name: text_of(slug, command) for name, slug in sorted(files(slugs).items())}
     foreign = [path for path in wanted if _is_foreign(path)]
     if foreign and not force:
         names = ", ".join(path.name for path in foreign)

@@ -47,6 +47,11 @@ class Zen:
         return self.programs / "IA" / "services"
 
     @property
+    def dragon_script(self) -> Path:
+        """The Bash DRAGON: `ON` opens and publishes, `OFF` closes."""
+        return self.programs / "RUNTIME" / "DRAGON_p2p_ssh.sh"
+
+    @property
     def game(self) -> Path:
         return self.root / "game"
 

@@ -6,13 +6,20 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dragon.cli import output
 
+if TYPE_CHECKING:
+    from dragon.astroport.shims import Shim
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.callback()
@@ -22,19 +29,29 @@ def astroport() -> None:
 
 @app.command()
 def shims(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the scripts go.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where the *.me.sh go.")] = None,
+    nostr: Annotated[Path | None, typer.Option(metavar="DIR", help="Where NIP-101's sync scripts go.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace scripts of others; copies are kept.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Write the *.me.sh scripts that call `dragon me`."""
-    from dragon.astroport.shims import write
+    """Write scripts that call Dragon.
+
+    The *.me.sh call `dragon me`; with --nostr, backfill_constellation.sh and constellation_sync_trigger.sh call `dragon sync`.
+    """
+    from dragon.astroport.shims import sync_scripts, write, write_scripts
     from dragon.config import load_settings
+    from dragon.errors import UsageError
     from dragon.home import Home
     from dragon.probe import catalogue_of
 
-    catalogue = catalogue_of(load_settings(Home.locate()).catalogue)
-    folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100  # resolve() would follow links that are the user's names
-    done = write(folder, [entry.slug for entry in catalogue.entries()], executable(), force=force)
+    if folder is None and nostr is None:
+        raise UsageError("shims: where to?", "name the folder of the *.me.sh, or --nostr DIR")
+    done: list[Shim] = []
+    if folder is not None:
+        catalogue = catalogue_of(load_settings(Home.locate()).catalogue)
+        done += write(_absolute(folder), [entry.slug for entry in catalogue.entries()], executable(), force=force)
+    if nostr is not None:
+        done += write_scripts(_absolute(nostr), sync_scripts(_absolute(nostr), executable()), force=force)
     if as_json:
         return output.print_json(
             [{"path": str(one.path), "change": one.change, "kept": str(one.kept) if one.kept else None} for one in done]
@@ -42,6 +59,71 @@ def shims(
     for one in done:
         output.print_line(f"{one.change:9}  {one.path}" + (f"  (was kept as {one.kept.name})" if one.kept else ""))
     return None
+
+
+@app.command()
+def takeover(
+    system: Annotated[
+        bool | None, typer.Option("--system/--user", help="A service of the machine, or of this user (the default).")
+    ] = None,
+    publisher: Annotated[
+        str | None, typer.Option(metavar="astroport|dragon", help="Who publishes the station's directory.")
+    ] = None,
+    nostr: Annotated[Path | None, typer.Option(metavar="DIR", help="Replace NIP-101's sync scripts in DIR, too.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Put Dragon in the place of the Bash DRAGON.
+
+    Shows each step first. Nothing is deleted without a copy; `release` puts everything back.
+    """
+    from dragon.cli.station import take_over
+
+    folder = None if nostr is None else _absolute(nostr)
+    raise typer.Exit(take_over(system=system, publisher=publisher, nostr=folder, dry_run=dry_run, yes=yes, as_json=as_json))
+
+
+@app.command()
+def release(dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
+    """Put back what `takeover` replaced."""
+    from dragon.cli.station import give_back
+
+    raise typer.Exit(give_back(dry_run=dry_run, yes=yes, as_json=as_json))
+
+
+@app.command()
+def stop(as_json: Json = False) -> None:
+    """Withdraw all offers of this node.
+
+    The node stays, sees and uses the others; `start` makes the offers again. A restart of the node changes nothing of it.
+    """
+    _offering(False, as_json)
+
+
+@app.command()
+def start(as_json: Json = False) -> None:
+    """Offer again what runs here."""
+    _offering(True, as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show what of the station is Dragon's and what is the Bash scripts'."""
+    from dragon.cli.station import show
+
+    show(as_json=as_json)
+
+
+@app.command()
+def keys(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Keep the SSH keys of the UPlanet's stations.
+
+    Each of them gets a login here: see docs/astroport.md. With --dry-run nothing is written.
+    """
+    from dragon.cli.station_keys import keep
+
+    raise typer.Exit(keep(dry_run=dry_run, as_json=as_json))
 
 
 def executable() -> tuple[str, ...]:
@@ -52,3 +134,17 @@ def executable() -> tuple[str, ...]:
         if candidate is not None and Path(candidate).is_file() and os.access(candidate, os.X_OK):
             return (os.path.abspath(candidate),)  # noqa: PTH100
     return (sys.executable, "-m", "dragon")
+
+
+def _offering(on: bool, as_json: bool) -> None:
+    from dragon.client import Control
+    from dragon.home import Home
+
+    document = Control(Home.locate()).offering(on)
+    if as_json:
+        return output.print_json(document)
+    return output.print_line("offers are made" if document["offering"] else "offers are withdrawn")
+
+
+def _absolute(folder: Path) -> Path:
+    return Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100  # resolve() would follow links that are the user's names
