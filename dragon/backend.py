@@ -51,6 +51,7 @@ class NodeBackend:
         doctor: Doctor,
         constellation: Constellation,
         reload: Callable[[], Awaitable[list[str]]],
+        refresh: Callable[[], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._node_id = node_id
@@ -66,6 +67,7 @@ class NodeBackend:
         self._doctor = doctor
         self._constellation = constellation
         self._reload = reload
+        self._refresh = refresh
         self._clock = clock
         self._started = clock.monotonic()
         self._checker = Checker(
@@ -137,7 +139,7 @@ class NodeBackend:
         ]
 
     async def refresh(self) -> None:
-        await self._registry.refresh()
+        await self._refresh()
 
     async def services(self, slug: str | None) -> list[Document]:
         at = self._clock.monotonic()

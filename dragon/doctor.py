@@ -59,8 +59,10 @@ async def repair(findings: Sequence[Finding], names: Sequence[str]) -> list[Find
 
 async def examine_machine(home: Home, load: Callable[[], Settings]) -> list[Finding]:
     """Return the findings that need no running node: settings, home, disk, and Kubo (its binary, or an existing daemon)."""
+    from dragon.astroport.identity import on_station
+
     try:
-        settings = await asyncio.to_thread(load)
+        settings = await asyncio.to_thread(lambda: on_station(load(), os.environ))
     except LocalError as error:
         return [Finding("settings", False, str(error), error.hint)]
     return [
@@ -85,10 +87,11 @@ def _home(home: Home) -> list[Finding]:
 
 
 async def _kubo(settings: Settings, home: Home) -> list[Finding]:
+    from dragon.astroport.private_network import network_findings
     from dragon.kubo.binary import check, find
     from dragon.kubo.checks import examine
     from dragon.kubo.client import KuboClient
-    from dragon.kubo.engine import existing_api, is_managed
+    from dragon.kubo.engine import existing_api, existing_repo, is_managed
 
     try:
         if is_managed(settings):
@@ -97,7 +100,7 @@ async def _kubo(settings: Settings, home: Home) -> list[Finding]:
             where = f"managed; {found}" if found else "managed; the binary is downloaded or built at the first start"
             return [Finding("Kubo binary", True, where)]
         async with KuboClient(existing_api(settings), settings.kubo.auth) as client:
-            return await examine(client)
+            return [*await examine(client), *await asyncio.to_thread(network_findings, existing_repo(settings))]
     except KuboError as error:
         return [Finding("Kubo", False, str(error), error.hint)]
 

@@ -17,8 +17,13 @@ from typing import Any
 
 from dragon import __version__
 from dragon.api import serve_api
+from dragon.astroport.holding import held
+from dragon.astroport.identity import on_station, station_of
 from dragon.astroport.people import station_people
+from dragon.astroport.publication import PACE
 from dragon.astroport.remote import remote_variables
+from dragon.astroport.station import Station
+from dragon.astroport.station_findings import station_findings
 from dragon.astroport.zen import Zen, zen_home
 from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
@@ -37,9 +42,11 @@ from dragon.constellation.schedule import Schedule
 from dragon.doctor import Doctor
 from dragon.home import Home
 from dragon.kubo import Tunnels
-from dragon.kubo.engine import Engine, is_managed, open_kubo
+from dragon.kubo.checks import Finding
+from dragon.kubo.engine import Engine, existing_repo, is_managed, open_kubo
 from dragon.kubo.progress import shown
 from dragon.probe import Prober, Survey, catalogue_of
+from dragon.registry.naming import Files
 from dragon.registry.policy import Policy
 from dragon.registry.publisher import Description
 from dragon.registry.service import Registry
@@ -80,16 +87,23 @@ async def running(settings: Settings, home: Home, clock: Clock | None = None) ->
     """Build a node, start its tasks, and stop everything in the opposite order."""
     clock, rng = clock or SystemClock(), random.Random()  # noqa: S311 - spreads load; nothing secret depends on it
     async with AsyncExitStack() as stack:
+        settings = await asyncio.to_thread(on_station, settings, os.environ)
+        zen = station_of(settings, os.environ)
+        lock_problem = stack.enter_context(held(zen, home)) if zen else ""
         store = await stack.enter_async_context(Store.open(home, clock=clock))
         with shown() as progress:  # a first start may download or build Kubo
             engine = await stack.enter_async_context(open_kubo(settings, home, clock=clock, progress=progress))
-        node = Node(settings, home, engine, store, clock, rng)
+        node = Node(settings, home, engine, store, clock, rng, lock_problem)
+        if node.station is not None:
+            await node.station.prepare()
         stack.push_async_callback(node.tunnels.close)
         stack.push_async_callback(node.serving.close)
         stack.push_async_callback(node.forwards.close)
         await stack.enter_async_context(_doing(node.tunnels.run, node.registry.run, node.forwards.run, node.probe))
         await stack.enter_async_context(serve_api(node.backend, home, settings.api))
         await stack.enter_async_context(_doing(node.schedule.run))  # its children ask the API
+        if node.station is not None:
+            await stack.enter_async_context(_doing(node.station.run))
         yield node
 
 
@@ -106,8 +120,12 @@ async def _doing(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterat
 class Node:
     """The parts of one node, and what flows between them."""
 
-    def __init__(self, settings: Settings, home: Home, engine: Engine, store: Store, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, settings: Settings, home: Home, engine: Engine, store: Store, clock: Clock, rng: random.Random, lock_problem: str
+    ) -> None:
         self._settings, self._home, self._engine, self._clock = settings, home, engine, clock
+        self._lock_problem = lock_problem
+        zen = station_of(settings, os.environ)
         self.node_id = engine.identity.node_id
         self._catalogue = catalogue_of(settings.catalogue)
         self._survey = Survey()
@@ -117,7 +135,7 @@ class Node:
         self.serving = Serving(
             self.node_id, self.tunnels, self._catalogue, self._is_member, clock, settings.gate,
             is_kubo=KuboOwner(lambda: engine.kubo.address.port, lambda: engine.kubo.address.socket),
-            forbidden=lambda: engine.own_ports,
+            forbidden=lambda: engine.own_ports, adopts=zen is not None,
         )  # fmt: skip
         self.offering = Offering(self.serving, store)
         self.forwards = Forwards(
@@ -126,14 +144,15 @@ class Node:
         )  # fmt: skip
         self.registry = Registry(
             engine.kubo, self.tunnels, self.view, store, settings.registry, clock, self.describe,
-            join=settings.node.join, ipns=publishes_name(settings), rng=rng,
+            join=settings.node.join, ipns=publishes_name(settings), extra_files=self._balise_files, pace=PACE if zen else None,
+            may_publish_name=self._may_publish, rng=rng,
         )  # fmt: skip
+        self.station = self._station(zen, rng) if zen else None
         self.prober = Prober(self._catalogue, clock=clock, excluded_ports=self._own_ports, own_pids=self._own_pids)
-        station = station_of(settings)
-        places = Places(home.root, station.root if station else None)
+        places = Places(home.root, zen.root if zen else None)
         self.constellation = Constellation(
             self.node_id, settings.constellation, places, self.view, self.registry.exchange.ask, clock,
-            people=(lambda: station_people(station, self.node_id)) if station else None, relay_port=self._relay_port,
+            people=(lambda: station_people(zen, self.node_id)) if zen else None, relay_port=self._relay_port,
         )  # fmt: skip
         self.registry.exchange.answer(AUTHORS, self.constellation.gathering.answer)
         flags = settings.flags("constellation")
@@ -142,12 +161,12 @@ class Node:
             home, engine=engine, prober=self.prober, serving=self.serving, view=self.view, registry=self.registry, store=store,
             catalogue=lambda: self._catalogue, clock=clock, further=[lambda: asyncio.to_thread(
                 sync_findings, places, enabled=settings.constellation.enabled, every=settings.constellation.every
-            )],
+            ), self._station_findings],
         )  # fmt: skip
         self.backend = NodeBackend(
             node_id=self.node_id, settings=settings, engine=engine, view=self.view, registry=self.registry,
             serving=self.serving, offering=self.offering, forwards=self.forwards, catalogue=lambda: self._catalogue,
-            reload=self.reload, doctor=doctor, constellation=self.constellation, clock=clock,
+            reload=self.reload, refresh=self.refresh, doctor=doctor, constellation=self.constellation, clock=clock,
         )  # fmt: skip
         self.serving.on_change(self.registry.announce)
         self.view.subscribe(self._membership)
@@ -161,6 +180,7 @@ class Node:
             labels=self._settings.node.labels,
             capacity=capacity(),
             load=max(machine_load(), self.serving.load()),
+            station=self.station.fields() if self.station else {},
         )
 
     async def probe(self) -> None:
@@ -173,7 +193,10 @@ class Node:
 
     async def reload(self) -> list[str]:
         """Read the settings again and apply those of the catalogue; return the keys that changed. Raises `ConfigError`."""
-        settings = await asyncio.to_thread(reload_settings, self._home, self._settings)
+        before = self._settings
+        settings = await asyncio.to_thread(lambda: on_station(reload_settings(self._home, before), os.environ))
+        if self.station is not None:
+            self.station.reload()
         if settings.catalogue == self._settings.catalogue:
             return []
         catalogue = catalogue_of(settings.catalogue)
@@ -189,6 +212,30 @@ class Node:
         self.forwards.replace_catalogue(catalogue)
         self.prober.replace_catalogue(catalogue)
         return changed
+
+    def _station(self, zen: Zen, rng: random.Random) -> Station:
+        return Station(
+            zen, self.node_id, self._home, self._settings, os.environ, kubo=self._engine.kubo,
+            owns_daemon=self._engine.managed is not None, view=self.view, serving=self.serving, registry=self.registry,
+            catalogue=lambda: self._catalogue, clock=self._clock, rng=rng,
+        )  # fmt: skip
+
+    async def refresh(self) -> None:
+        """Ask around now: peers for what they know, and on a station those that sign nothing. Raises what Kubo raises."""
+        asked = [self.registry.refresh(), *([self.station.refresh()] if self.station else [])]
+        await asyncio.gather(*asked)
+
+    async def _balise_files(self) -> Files:
+        return await self.station.balise() if self.station else {}
+
+    async def _may_publish(self) -> str:
+        return await self.station.may_publish() if self.station else ""
+
+    async def _station_findings(self) -> list[Finding]:
+        if self.station is None:
+            return []
+        repo = None if self._engine.managed else existing_repo(self._settings)
+        return await station_findings(self.station, self.serving, self._engine.kubo, repo, self._lock_problem)
 
     def _ssh_routes(self) -> dict[RouteName, Route]:
         """Return the routes to a host that the settings or the station's variables name; none elsewhere."""
@@ -220,12 +267,6 @@ class Node:
     def _own_pids(self) -> frozenset[int]:
         daemon = self._engine.managed.pid if self._engine.managed else None
         return frozenset({os.getpid()} if daemon is None else {os.getpid(), daemon})
-
-
-def station_of(settings: Settings) -> Zen | None:
-    """Return the layout of the station that this machine is; None where it is none, or Dragon shall not mind it."""
-    zen, enabled = Zen.locate(os.environ), settings.astroport.enabled
-    return zen if enabled == "on" or (enabled == "auto" and zen.is_station) else None
 
 
 def policy_of(settings: Settings) -> Policy:

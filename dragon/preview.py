@@ -11,6 +11,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dragon import __version__
+from dragon.astroport.facts import read_facts
+from dragon.astroport.fields import manifest_fields
+from dragon.astroport.identity import on_station, station_of
 from dragon.capacity import capacity, machine_load
 from dragon.clock import SystemClock
 from dragon.config import Settings
@@ -36,6 +39,7 @@ async def preview(settings: Settings, home: Home) -> dict[str, Any]:
     Its sequence is this moment and its digest empty: both are a publication's own. Bytes are shown as hex.
     """
     clock = SystemClock()
+    settings = await asyncio.to_thread(on_station, settings, os.environ)
     catalogue = catalogue_of(settings.catalogue)
     node_id = await _node_id(settings, home)
     prober = Prober(catalogue, clock=clock, excluded_ports=frozenset, own_pids=lambda: frozenset({os.getpid()}))
@@ -48,9 +52,17 @@ async def preview(settings: Settings, home: Home) -> dict[str, Any]:
         labels=settings.node.labels,
         capacity=capacity(),
         load=machine_load(),
+        station=await asyncio.to_thread(_station_fields, settings, node_id),
     )
     ttl = round(settings.registry.lease)
     return compose(description, node_id, settings.node.swarm, clock.now_ms(), ttl, ()).fields()
+
+
+def _station_fields(settings: Settings, node_id: str) -> dict[str, str | int]:
+    zen = station_of(settings, os.environ)
+    if zen is None:
+        return {}
+    return manifest_fields(read_facts(zen, os.environ, node_id), captain=settings.astroport.captain)
 
 
 async def _node_id(settings: Settings, home: Home) -> str:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from dragon.astroport.scripts_running import DRAGON, PUBLISHER, Script, running_scripts
@@ -26,10 +25,6 @@ FIRST_BOUND: Final = 600.0
 
 LOOK: Final = 1.0
 """Seconds between two looks at `p2p ls` while it is waited for."""
-
-ZERO_KEY: Final = "0" * 64
-
-_MAX_KEY = 4096
 
 
 async def after_the_scripts(node_id: str, kubo: Kubo, clock: Clock, running: Callable[[], Sequence[Script]]) -> None:
@@ -78,13 +73,3 @@ def publisher_in_the_way(scripts: Sequence[Script]) -> str:
     """Return why the station's names may not be published by us now, "" when they may."""
     pids = ", ".join(str(script.pid) for script in scripts if script.name == PUBLISHER)
     return f"{PUBLISHER} runs (pid {pids}) and publishes it: never two publishers on one name" if pids else ""
-
-
-def is_zero_key(repo: Path) -> bool:
-    """Tell whether a Kubo repo has the all-zero swarm key, which anybody can write."""
-    try:
-        with (repo / "swarm.key").open("rb") as stream:
-            lines = stream.read(_MAX_KEY).decode("ascii", "replace").split()
-    except OSError:
-        return False
-    return lines[:1] == ["/key/swarm/psk/1.0.0/"] and lines[-1] == ZERO_KEY

@@ -1,214 +1,193 @@
-"""A station at work: its files are laid and kept, its facts are known, and, where Dragon publishes, its names and beacon too.
+"""A station at work: the composition root of this room.
 
-    offers ─┐                                    ┌─► ~/.zen/tmp/<node id>/   ─┐
-    view   ─┼─► (something changed, or was wiped) ┤                            ├─► IPNS, where we publish
-    facts  ─┘                                    └─► ~/.zen/tmp/swarm/<id>/  ─┘
-
-What is laid is made from what the node knows and from DRAGON_HOME; `~/.zen/tmp` may vanish at any time and is laid again.
+upkeep (files, facts) ──► publication (two IPNS names) and beacon (HTTP 12345), where Dragon publishes
+bash stations ──► view            authorized_keys, where the operator wants it
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dragon.astroport.balise import Balise
-from dragon.astroport.facts import StationFacts, read_facts
+from dragon.astroport import beside
+from dragon.astroport.bash_stations import BashStations
+from dragon.astroport.facts import MAX_DOCUMENT, read_text
 from dragon.astroport.fields import manifest_fields
+from dragon.astroport.http_beacon import HttpBeacon
+from dragon.astroport.key_keeping import AuthorizedKeys
 from dragon.astroport.laying import Laid
-from dragon.astroport.reached import best_first
-from dragon.astroport.swarm_cache import SwarmCache
+from dragon.astroport.publication import Publication
+from dragon.astroport.relay_events import LOCAL_RELAY, station_events
+from dragon.astroport.scripts_running import Script
+from dragon.astroport.upkeep import Upkeep
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
-from dragon.config import AstroportSettings
+from dragon.config import Settings
 from dragon.connect import Serving
-from dragon.errors import HomeError, KuboError
+from dragon.errors import KuboError
 from dragon.home import Home
 from dragon.kubo.types import Kubo
 from dragon.probe import Catalogue
+from dragon.registry.naming import Files, Name
 from dragon.registry.service import Registry
-from dragon.registry.verdict import Change
 from dragon.registry.view import View
-from dragon.registry.waiting import woken
 
 log = logging.getLogger(__name__)
 
-COALESCE: Final = 0.05
-"""Seconds in which changes become one pass over the files: a start brings dozens at once."""
-
-LOOK: Final = 1.0
-"""Seconds between two looks whether somebody emptied our folders: two `stat` calls, so that a wipe is mended in seconds."""
-
-REST: Final = 3.0
-"""Times that a pass took, for which there is none: a swarm in turmoil gets at most a quarter of one core."""
-
-RETRY: Final = 10.0
-"""Seconds until files that could not be written are tried again without any other reason."""
-
-FACTS_EVERY: Final = 60.0
-"""Seconds between two readings of the station's facts: its scripts write theirs every five minutes."""
+WATCH: Final = 60.0
+"""Seconds between two looks whether the station's own publisher has begun to run beside ours."""
 
 
 class Station:
-    """`catalogue` is asked for every pass; `environ`: this process's variables unless others are given."""
+    """The station of one node. `owns_daemon`: the Kubo is Dragon's own, whose name no script publishes."""
 
     def __init__(
         self,
         zen: Zen,
         node_id: str,
         home: Home,
-        settings: AstroportSettings,
+        settings: Settings,
+        environ: Mapping[str, str],
         *,
         kubo: Kubo,
+        owns_daemon: bool,
         view: View,
         serving: Serving,
         registry: Registry,
         catalogue: Callable[[], Catalogue],
         clock: Clock,
-        environ: Mapping[str, str] | None = None,
+        rng: random.Random,
     ) -> None:
         self.zen = zen
-        self._node_id = node_id
+        self.node_id = node_id
         self._settings = settings
         self._kubo = kubo
-        self._view = view
-        self._serving = serving
+        self._owns_daemon = owns_daemon
         self._registry = registry
-        self._catalogue = catalogue
         self._clock = clock
-        self._environ = dict(os.environ if environ is None else environ)
-        bridge = settings.docker_bridge
-        self._balise = Balise(zen, node_id, home.root / "balise.json", docker_bridge=bridge)
-        self._cache = SwarmCache(zen, node_id, home.root / "swarm-cache.json", docker_bridge=bridge)
-        self._facts = StationFacts(node_id)
-        self._dirty = asyncio.Event()
         self._stale = asyncio.Event()
-        self._standing: tuple[object, ...] = ()
-        self._tried_at = 0.0
-        self._callbacks: list[Callable[[Laid, Laid], None]] = []
-        self.problems: dict[str, str] = {}
-        """Which part of the files cannot be laid, and why; empty where all lie."""
-        self.channel = ""
-        """IPNS name of the map of the swarm, where it is published here."""
-        serving.on_change(self._dirty.set)
-        registry.on_published(lambda publication: self._dirty.set())
-        view.subscribe(self._changed)
+        self.running_scripts: Callable[[], Sequence[Script]] = beside.scripts_of(environ)
+        self.upkeep = Upkeep(
+            zen, node_id, home, environ, kubo=kubo, view=view, serving=serving, registry=registry, catalogue=catalogue,
+            clock=clock, docker_bridge=settings.astroport.docker_bridge,
+        )  # fmt: skip
+        self.stations = BashStations(
+            kubo, view, zen, clock, rng, self_id=node_id, admit=settings.astroport.bash_stations, catalogue=catalogue
+        )
+        self.publication: Publication | None = None
+        self.beacon: HttpBeacon | None = None
+        if settings.registry.publisher == "dragon":
+            self.publication = Publication(
+                zen, node_id, kubo, clock,
+                publishing=registry.naming, changed_balise=registry.name.changed, allowed=self.may_publish,
+            )  # fmt: skip
+            self.beacon = HttpBeacon(settings.astroport.beacon_port, self._document, self.stations.read, clock, own_id=node_id)
+        self.keys: AuthorizedKeys | None = None
+        if settings.astroport.authorized_keys:
+            self.keys = self._key_keeper(view, home, environ)
+        self._said = self.fields()
+        self.upkeep.on_learned(self._learned)
+        self.upkeep.on_laid(self._laid)
 
     @property
-    def facts(self) -> StationFacts:
-        return self._facts
+    def own_name(self) -> Name:
+        """The node's own IPNS name, under which the balise stands."""
+        return self._registry.name
 
-    @property
-    def environ(self) -> Mapping[str, str]:
-        return self._environ
+    # -- what the node asks -------------------------------------------------------------------------------------------
 
     def fields(self) -> dict[str, str | int]:
         """Return the `station` map of the node's manifest."""
-        return manifest_fields(self._facts, captain=self._settings.captain)
+        return manifest_fields(self.upkeep.facts, captain=self._settings.astroport.captain)
 
-    def on_laid(self, callback: Callable[[Laid, Laid], None]) -> None:
-        """Call back with what changed in the balise and in the swarm cache, after a pass that changed something."""
-        self._callbacks.append(callback)
+    async def balise(self) -> Files:
+        """Return what stands beside the manifest under the node's own name."""
+        return await self.publication.balise() if self.publication is not None else {}
+
+    async def may_publish(self) -> str:
+        """Return why the station's names must not be published by us now, "" when they may."""
+        return "" if self._owns_daemon else beside.publisher_in_the_way(await asyncio.to_thread(self.running_scripts))
+
+    async def prepare(self) -> None:
+        """Get ready before anything is opened or said: let the Bash DRAGON go first where that is wanted, read the facts."""
+        if self._settings.astroport.bash_first and not self._owns_daemon:
+            await beside.after_the_scripts(self.node_id, self._kubo, self._clock, self.running_scripts)
+        await self._find_channel()
+        await self.upkeep.learn()
+
+    async def refresh(self) -> None:
+        """Read stations without Dragon anew, past every cache. Raises what Kubo raises when it is away."""
+        await self.stations.refresh()
 
     def reload(self) -> None:
-        """Read the station's facts again, now; catalogue and settings may have changed."""
-        self._stale.set()
-        self._dirty.set()
+        """Read the station's files again, now."""
+        self.upkeep.reload()
 
     async def run(self) -> None:
-        """Keep files and facts until cancelled. What cannot be written is said once, and tried again."""
+        """Do all of it until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_facts())
-            tasks.create_task(self._keep_files())
+            tasks.create_task(self.upkeep.run())
+            tasks.create_task(self.stations.run())
+            if self.publication is not None and self.beacon is not None:
+                tasks.create_task(self.publication.run())
+                tasks.create_task(self.beacon.run())
+                tasks.create_task(self._watch())
+            if self.keys is not None:
+                tasks.create_task(self.keys.run())
 
-    # -- facts --------------------------------------------------------------------------------------------------------
+    # -- what the parts tell one another ------------------------------------------------------------------------------
 
-    async def learn(self) -> None:
-        """Read the facts once; what changed of them is announced."""
-        facts = await asyncio.to_thread(read_facts, self.zen, self._environ, self._node_id)
-        try:
-            addresses = best_first((await self._kubo.identity()).addresses)
-        except KuboError:  # it is restarting: the addresses are as they were
-            addresses = self._facts.addresses
-        facts = replace(facts, addresses=addresses, channel=self.channel or facts.channel)
-        if facts == self._facts:
-            return
-        said = self.fields()
-        self._facts = facts
-        self._dirty.set()
-        if self.fields() != said:
+    def _learned(self) -> None:
+        if (fields := self.fields()) != self._said:
+            self._said = fields
             self._registry.announce()
 
-    async def _keep_facts(self) -> None:
+    def _laid(self, balise: Laid, cache: Laid) -> None:
+        if self.publication is not None:
+            self.publication.look_now()
+
+    async def _watch(self) -> None:
+        """Say loudly when a second publisher begins beside ours, also while we have nothing to publish."""
+        told = ""
         while True:
-            await woken(self._stale, self._clock, FACTS_EVERY)
-            self._stale.clear()
-            await self.learn()
+            why = await self.may_publish()
+            if why and why != told:
+                log.error("%s; until it is stopped (systemctl stop astroport) nothing is published here", why)
+            told = why
+            if not self.upkeep.channel:
+                await self._find_channel()
+            await self._clock.sleep(WATCH)
 
-    # -- files --------------------------------------------------------------------------------------------------------
+    async def _find_channel(self) -> None:
+        if self.publication is not None:
+            with suppress(KuboError):  # it is restarting: asked again by `_watch`
+                self.upkeep.channel = await self.publication.channel()
 
-    def _changed(self, change: Change) -> None:
-        if change.kind != "beat":
-            self._dirty.set()
+    def _document(self) -> bytes:
+        """Return the station's 12345.json, or what the originals say while there is none yet."""
+        text = read_text(self.zen.balise(self.node_id) / "12345.json", MAX_DOCUMENT)
+        if text:
+            return text.encode()
+        booting = {"version": "12345.0.2", "hostname": self.upkeep.facts.hostname, "ipfsnodeid": self.node_id}
+        return json.dumps({**booting, "status": "booting", "created": str(self._clock.now_ms() // 1000)}).encode()
 
-    async def _keep_files(self) -> None:
-        self._dirty.set()
-        verified = True
-        while True:
-            if not await woken(self._dirty, self._clock, LOOK) and not await asyncio.to_thread(self._is_disturbed):
-                continue
-            await self._clock.sleep(COALESCE)
-            self._dirty.clear()
-            began = self._clock.monotonic()
-            laid = await self._lay()
-            if laid and verified:  # somebody may have taken away at the same moment what was just laid: looked at once more
-                self._dirty.set()
-            verified = not (laid and verified)
-            await self._clock.sleep((self._clock.monotonic() - began) * REST)
+    def _key_keeper(self, view: View, home: Home, environ: Mapping[str, str]) -> AuthorizedKeys:
+        relay = self._settings.constellation.relay or LOCAL_RELAY
 
-    async def _lay(self) -> bool:
-        """Make one pass; return whether any file was written or taken away."""
-        nodes = self._view.nodes(self._clock.monotonic())
-        offers, facts, catalogue = self._serving.offers(), self._facts, self._catalogue()
-        publication, now = self._registry.publication, self._clock.now_ms() / 1000
-        envelope = publication.envelope if publication else None
-        balise = await self._attempt("balise", lambda: self._balise.lay(facts, offers, envelope, catalogue, now))
-        cache = await self._attempt("swarm cache", lambda: self._cache.lay(nodes, catalogue, now))
-        self._standing, self._tried_at = await asyncio.to_thread(self._looks), self._clock.monotonic()
-        if balise or cache:
-            for callback in self._callbacks:
-                callback(balise, cache)
-        return any((*balise.refreshed, *cache.refreshed, balise, cache))
+        def signed_keys() -> dict[str, str]:
+            nodes = (node for node in view.nodes(self._clock.monotonic()) if node.trust == "signed" and node.state == "live")
+            said = ((node.node_id, node.manifest.station.get("hex")) for node in nodes)
+            return {node_id: key for node_id, key in said if isinstance(key, str)}
 
-    async def _attempt(self, part: str, lay: Callable[[], Laid]) -> Laid:
-        try:
-            laid = await asyncio.to_thread(lay)
-        except HomeError as error:
-            if self.problems.get(part) != str(error):
-                log.warning("%s: %s (%s)", part, error, error.hint)
-            self.problems[part] = str(error)
-            return Laid()
-        if self.problems.pop(part, None):
-            log.info("%s: laid again", part)
-        return laid
-
-    def _is_disturbed(self) -> bool:
-        retry = bool(self.problems) and self._clock.monotonic() - self._tried_at >= RETRY
-        return retry or self._looks() != self._standing
-
-    def _looks(self) -> tuple[object, ...]:
-        """Return what changes when anything is made or taken away directly in one of our folders."""
-        return tuple(_place(folder) for folder in (self.zen.balise(self._node_id), self.zen.swarm))
-
-
-def _place(folder: Path) -> tuple[int, int, int] | None:
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
+        file = Path(environ.get("HOME") or Path.home()) / ".ssh" / "authorized_keys"
+        return AuthorizedKeys(
+            file, home.root / "astroport" / "authorized_keys", self._clock,
+            own_id=self.node_id, uplanet=lambda: self.upkeep.facts.uplanet, nodes=signed_keys,
+            events=lambda authors, since: station_events(relay, authors, since),
+        )  # fmt: skip

@@ -135,7 +135,7 @@ def _config(alias: str, swarm: str, join: list[str], port: int) -> str:
     evidence = "" if sys.platform == "linux" else 'evidence = ["port"]\n'  # elsewhere a process cannot name itself
     return (
         f'[node]\nalias = "{alias}"\nswarm = "{swarm}"\nisolated = true\njoin = {json.dumps(join)}\n\n'
-        f'[catalogue]\nonly = ["ollama"]\n\n[catalogue.ollama]\nport = {port}\n{evidence}'
+        f'[astroport]\nenabled = "off"\n\n[catalogue]\nonly = ["ollama"]\n\n[catalogue.ollama]\nport = {port}\n{evidence}'
     )
 
 

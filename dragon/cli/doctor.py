@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -83,10 +84,11 @@ def _repaired(home: Home, node: Control, names: list[str]) -> list[Document]:
 
 async def _machine(home: Home, names: Sequence[str]) -> list[Document]:
     """Return the findings that need no node; those called `names` after their fix."""
+    from dragon.astroport.identity import on_station
     from dragon.config import load_settings
     from dragon.doctor import document, examine_machine
 
-    done = {one.name: one for one in await _mended(load_settings(home), names)} if names else {}
+    done = {one.name: one for one in await _mended(on_station(load_settings(home), os.environ), names)} if names else {}
     found = await examine_machine(home, lambda: load_settings(home))
     return [NOT_RUNNING, *(document(done.get(one.name, one)) for one in found)]
 

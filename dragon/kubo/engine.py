@@ -67,12 +67,16 @@ def is_managed(settings: Settings) -> bool:
     return settings.kubo.managed and settings.kubo.api is None and settings.kubo.repo is None
 
 
+def existing_repo(settings: Settings) -> Path:
+    """Return the repo of the existing daemon: `[kubo] repo`, `IPFS_PATH`, `~/.ipfs`."""
+    return Path(settings.kubo.repo or os.environ.get("IPFS_PATH") or "~/.ipfs").expanduser()
+
+
 def existing_api(settings: Settings) -> str:
-    """Return the API address of the existing daemon: `[kubo] api`, else what its repo says (`[kubo] repo`, `IPFS_PATH`,
-    `~/.ipfs`). Raises `KuboUnreachable`."""
+    """Return the API address of the existing daemon: `[kubo] api`, else what its repo says. Raises `KuboUnreachable`."""
     if settings.kubo.api:
         return settings.kubo.api
-    repo = Path(settings.kubo.repo or os.environ.get("IPFS_PATH") or "~/.ipfs").expanduser()
+    repo = existing_repo(settings)
     try:
         return (repo / "api").read_text().strip()  # a running daemon writes where it really listens
     except OSError:
@@ -80,7 +84,10 @@ def existing_api(settings: Settings) -> str:
     try:
         address = json.loads((repo / "config").read_bytes())["Addresses"]["API"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise KuboUnreachable(f"{repo} is no Kubo repo", "set [kubo] api, or IPFS_PATH to the daemon's repo") from None
+        raise KuboUnreachable(
+            f"{repo} is no Kubo repo",
+            "set [kubo] api, or IPFS_PATH to the daemon's repo; or [kubo] managed = true for a daemon of Dragon's own",
+        ) from None
     return str(address[0] if isinstance(address, list) else address)
 
 
