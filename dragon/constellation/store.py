@@ -17,11 +17,16 @@ from dragon.constellation.event import Event
 from dragon.constellation.relay import Patience, Relay, RelayFailed, connected
 from dragon.errors import LocalError
 
-IN_FLIGHT = 200
-"""Events that wait for a relay's answer at once: what hides the way there and back without filling its buffers."""
+LANES = 2
+"""Connections that events are stored through at once: a relay works through each on its own. (nostr-sdk's LocalRelay takes
+12,400 events a second through one, 17,300 through two, 14,900 through three.)"""
+
+IN_FLIGHT = 500
+"""Events that wait for an answer on each at once: what hides the way there and back without filling its buffers."""
 
 RECONNECTIONS = 4
-"""Connections in a row on which a relay took nothing, before it is given up. (nostr-sdk's ends each after 6,000 messages.)"""
+"""Connections in a row on which a relay took nothing, before it, or the event that it is offered, is given up. (nostr-sdk's
+ends each after 6,000 messages.)"""
 
 BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before what was refused as `rate-limited` is offered again."""
@@ -78,86 +83,104 @@ class Sink(Protocol):
 
 
 class RelaySink:
-    """A relay's WebSocket: EVENT and OK, several in flight, over as many connections as it takes."""
+    """A relay's WebSocket: EVENT and OK, many in flight, on `LANES` connections."""
 
-    batch = 1000
+    batch = 2000
 
     def __init__(self, url: str, clock: Clock, patience: Patience | None = None) -> None:
+        self._lanes = [_Lane(url, clock, patience) for _ in range(LANES)]
+        self._turn = asyncio.Lock()
+
+    async def store(self, events: Sequence[Event]) -> Stored:
+        done = Stored()
+        async with self._turn:
+            shares = [events[number::LANES] for number in range(LANES)]
+            parts = (lane.store(share) for lane, share in zip(self._lanes, shares, strict=True) if share)
+            results = await asyncio.gather(*parts, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            done += result
+        return done
+
+    async def close(self) -> None:
+        for lane in self._lanes:
+            await lane.close()
+
+
+class _Lane:
+    """One connection after another to the relay."""
+
+    def __init__(self, url: str, clock: Clock, patience: Patience | None) -> None:
         self._url = url
         self._clock = clock
         self._patience = patience
         self._connection = AsyncExitStack()
         self._relay: Relay | None = None
-        self._turn = asyncio.Lock()
+        self._pauses: tuple[float, ...] = BACKOFF
 
     async def store(self, events: Sequence[Event]) -> Stored:
-        done, left = Stored(), {event.id: event for event in events}
-        async with self._turn:
-            fruitless = 0
-            while left:
-                before = len(left)
-                try:
-                    limited = await self._offer(left, done, 1 if fruitless else IN_FLIGHT)
-                    if limited:
-                        left = await self._later(limited, done)
-                except RelayFailed as error:
-                    await self.close()
-                    fruitless = 0 if len(left) < before else fruitless + 1
-                    if fruitless >= RECONNECTIONS:
-                        raise LocalError(f"the local relay {self._url} {error}", "is it running? see its log") from None
-                    if fruitless == RECONNECTIONS - 1 and self._reached:  # it hangs up on this one event: leave it out
-                        del left[next(iter(left))]
-                        done.refused["hangs up"] += 1
-                        fruitless = 0
+        done, left, later, fruitless = Stored(), {event.id: event for event in events}, dict[str, Event](), 0
+        pauses = iter(self._pauses)
+        while left or later:
+            if not left:
+                pause = next(pauses, None)
+                if pause is None:
+                    done.refused["rate-limited"] += len(later)
+                    self._pauses = ()  # it stands by its limit: the next batch does not wait for it again
+                    break
+                await self._clock.sleep(pause)
+                left, later = later, {}
+            before = len(left)
+            try:
+                relay = await self._connected()
+            except RelayFailed as error:
+                fruitless += 1
+                if fruitless >= RECONNECTIONS:
+                    raise LocalError(f"the local relay {self._url} {error}", "is it running? see its log") from None
+                await self._clock.sleep(BACKOFF[0])
+                continue
+            try:
+                await _offer(relay, left, later, done, 1 if fruitless else IN_FLIGHT)
+            except RelayFailed:
+                await self.close()
+                fruitless = 0 if len(left) < before else fruitless + 1
+                if fruitless >= RECONNECTIONS:  # offered alone, and again: it is this event
+                    del left[next(iter(left))]
+                    done.refused["no answer"] += 1
         return done
-
-    _reached = False
 
     async def close(self) -> None:
         self._relay = None
         await self._connection.aclose()
 
-    async def _offer(self, left: dict[str, Event], done: Stored, width: int) -> dict[str, Event]:
-        """Offer all of `left`, taking out what is answered; return those that the relay wants later."""
-        self._reached = False
+    async def _connected(self) -> Relay:
         if self._relay is None:
             self._relay = await self._connection.enter_async_context(connected(self._url, self._patience))
-        self._reached = True
-        limited: dict[str, Event] = {}
-        waiting, in_flight = iter(list(left.values())), 0
-        while left:
-            while in_flight < width and (event := next(waiting, None)):
-                await self._relay.send_text(f'["EVENT",{event.data.decode()}]')
-                in_flight += 1
-            if not in_flight:
-                break
-            frame = await self._relay.next()
-            if frame.verb != "OK" or frame.sub not in left:
-                continue
-            in_flight -= 1
-            event = left.pop(frame.sub)
-            reason = refusal(frame.reason)
-            if reason == "duplicate":
-                done.duplicate += 1
-            elif frame.words[:1] == (True,):
-                done.added += 1
-            elif reason == "rate-limited":
-                limited[event.id] = event
-            else:
-                done.refused[reason] += 1
-        return limited
+        return self._relay
 
-    async def _later(self, limited: dict[str, Event], done: Stored) -> dict[str, Event]:
-        for pause in BACKOFF:
-            await self._clock.sleep(pause)
-            before = len(limited)
-            limited = await self._offer(limited, done, IN_FLIGHT)
-            if not limited:
-                return {}
-            if len(limited) == before:
-                continue
-        done.refused["rate-limited"] += len(limited)
-        return {}
+
+async def _offer(relay: Relay, left: dict[str, Event], later: dict[str, Event], done: Stored, width: int) -> None:
+    """Offer all of `left`, taking out what is answered; what the relay wants to be asked again goes into `later`."""
+    waiting, in_flight = iter(list(left.values())), 0
+    while left:
+        while in_flight < width and (event := next(waiting, None)):
+            await relay.send_text(f'["EVENT",{event.data.decode()}]')
+            in_flight += 1
+        frame = await relay.next()
+        if frame.verb != "OK" or frame.sub not in left:
+            continue
+        in_flight -= 1
+        event = left.pop(frame.sub)
+        reason = refusal(frame.reason)
+        if reason == "duplicate":
+            done.duplicate += 1
+        elif frame.words[:1] == (True,):
+            done.added += 1
+        elif reason == "rate-limited":
+            later[event.id] = event
+        else:
+            done.refused[reason] += 1
 
 
 def refusal(said: str) -> str:
