@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from dragon.astroport.scripts import EXECUTABLE, HEAD, script_name, script_of, s
 from dragon.astroport.zen import Zen
 from dragon.probe.catalogue import Catalogue
 from registry_schema import Offer, Rejection, parse
+from registry_schema.limits import MAX_ENVELOPE
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,10 @@ FRESH: Final = 300.0
 
 MANIFEST: Final = "dragon.manifest"
 DOCUMENT: Final = "12345.json"
-TIMES: Final = frozenset({"_MySwarm.moats", "_MySwarm.staom"})
+MOATS: Final = "_MySwarm.moats"
+TIMES: Final = frozenset({MOATS, "_MySwarm.staom"})
+
+_SECONDS_DIGITS = 11  # of a time in seconds; NODE.refresh.sh writes eighteen, which never grow old
 
 _MAX_SCRIPT = 65536
 
@@ -44,7 +48,6 @@ class Balise:
         self._node_id = node_id
         self._bridge = docker_bridge
         self._layer = Layer(zen.tmp, journal, within=zen.root)
-        self._stamp = 0.0
 
     def lay(
         self, facts: StationFacts, offers: Iterable[Offer], envelope: bytes | None, catalogue: Catalogue, now: float
@@ -54,41 +57,54 @@ class Balise:
         Returns what changed, by bare file names. Raises `HomeError` where the place cannot be written.
         """
         self._adopt_lost()
-        if not 0 <= now - self._stamp < FRESH:
-            self._stamp = now
+        stamp = written if (written := self._written()) is not None and 0 <= now - written < FRESH else int(now)
         offers = tuple(offers)
-        scripts = {
-            script_name(offer.slug): script_of(
-                offer, self._node_id, catalogue, remote_user=facts.user, docker_bridge=self._bridge
-            ).encode()
+        files = {
+            script_name(offer.slug): File(
+                script_of(offer, self._node_id, catalogue, remote_user=facts.user, docker_bridge=self._bridge).encode(),
+                EXECUTABLE,
+            )
             for offer in offers
         }
-        unwanted = self._made_private(facts, scripts)
-        self._layer.adopt(self._node_id, unwanted)
-        slugs = {offer.slug for offer in offers} | {
-            slug for slug in self._slugs_of_others() if script_name(slug) not in unwanted
-        }
-        files = {name: File(data, EXECUTABLE) for name, data in scripts.items()}
-        files |= {name: File(text.encode()) for name, text in _texts(facts, self._stamp).items()}
-        if envelope is not None:
+        self._layer.adopt(self._node_id, self._made_private(facts, files))
+        slugs = {offer.slug for offer in offers} | self._slugs_of_others()
+        files |= {name: File(text.encode()) for name, text in _texts(facts, stamp).items()}
+        if envelope is not None or (envelope := self._last_envelope()) is not None:
             files[MANIFEST] = File(envelope)
+        page, target = page_name(facts.hostname), facts.channel or facts.node_id
         before: dict[str, bytes] = {}
 
         def render(held: Mapping[str, bytes]) -> dict[str, File]:
             before.update(held)
-            document = own_document(facts, slugs, self._stamp, parse_document(held.get(DOCUMENT, b"")))
-            return {**files, DOCUMENT: File(compact(document))}
+            document = own_document(facts, slugs, stamp, parse_document(held.get(DOCUMENT, b"")))
+            there = held.get(page, b"")
+            leads = there if f"/ipns/{target}".encode() in there else page_to(target).encode()  # another's page is as good
+            return {**files, DOCUMENT: File(compact(document)), page: File(leads)}
 
-        token = (self._stamp, facts, frozenset(slugs), frozenset(files.items()))
-        order = Order(token, frozenset({*files, DOCUMENT}), render, reads=(DOCUMENT, MANIFEST))
+        token = (stamp, facts, frozenset(slugs), frozenset(files.items()))
+        order = Order(token, frozenset({*files, DOCUMENT, page}), render, reads=(DOCUMENT, MANIFEST, page))
         return self._told(self._layer.lay({self._node_id: order}), before)
 
     def withdraw(self) -> tuple[str, ...]:
         """Take away every file of ours, the directory too where nothing else is in it; return their names."""
         self._adopt_lost()
         laid = self._layer.lay({})
-        self._stamp = 0.0
         return tuple(_bare(name) for name in laid.removed)
+
+    def _written(self) -> int | None:
+        """Return the time that the moats tell, ours or another's; None where they tell none."""
+        text = read_text(self._folder / MOATS)
+        return int(text) if text.isascii() and text.isdecimal() and len(text) <= _SECONDS_DIGITS else None
+
+    def _last_envelope(self) -> bytes | None:
+        """Return the manifest that we laid before: after a restart it stays until there is a new one."""
+        if MANIFEST not in self._layer.ours.get(self._node_id, ()):
+            return None
+        try:
+            with (self._folder / MANIFEST).open("rb") as file:
+                return file.read(MAX_ENVELOPE) or None
+        except OSError:
+            return None
 
     def _told(self, laid: Laid, before: Mapping[str, bytes]) -> Laid:
         """Tell what is news apart from what is only newer."""
@@ -123,7 +139,7 @@ class Balise:
     def _is_our_script(self, name: str) -> bool:
         return read_text(self._folder / name, _MAX_SCRIPT).startswith(HEAD)
 
-    def _made_private(self, facts: StationFacts, offered: Mapping[str, bytes]) -> list[str]:
+    def _made_private(self, facts: StationFacts, offered: Container[str]) -> list[str]:
         """Return scripts of the station's DRAGON for services that the operator's list hides from everybody."""
         return [name for name in self._scripts() if slug_of(name) in facts.private and name not in offered]
 
@@ -139,14 +155,13 @@ class Balise:
             return []
 
 
-def _texts(facts: StationFacts, stamp: float) -> dict[str, str]:
+def _texts(facts: StationFacts, stamp: int) -> dict[str, str]:
     """Return the small files, name → text."""
     address = facts.addresses[0] if facts.addresses else ""
     texts = {
-        "_MySwarm.moats": f"{int(stamp)}\n",
+        MOATS: f"{stamp}\n",
         "_MySwarm.staom": datetime.fromtimestamp(stamp, UTC).strftime("%a %b %e %H:%M:%S UTC %Y") + "\n",
         "myIPFS.txt": f"{address}/p2p/{facts.node_id}\n",
-        page_name(facts.hostname): page_to(facts.channel or facts.node_id),
     }
     texts |= {name: f"{line}\n" for name, line in facts.keys.files().items()}
     if facts.hex:

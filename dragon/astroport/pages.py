@@ -22,5 +22,5 @@ def page_to(name: str) -> str:
 
 
 def compact(document: Mapping[str, Any]) -> bytes:
-    """Return a document as JSON, a key a line: greps look at lines."""
-    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+    """Return a document as JSON, as `jq` prints it: others look into it line by line."""
+    return json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dragon.astroport.beacon import document_of
-from dragon.astroport.facts import parse_document
+from dragon.astroport.facts import parse_document, read_text
 from dragon.astroport.laying import Laid, Layer, Order
 from dragon.astroport.pages import compact, page_name, page_to
 from dragon.astroport.placing import File
@@ -34,6 +34,7 @@ MOST: Final = 2000
 """Directories: a flood of strangers must not fill the disk. Known nodes come first."""
 
 DOCUMENT: Final = "12345.json"
+MOATS: Final = "_MySwarm.moats"
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -45,8 +46,9 @@ class SwarmCache:
         """`journal`: a file in `DRAGON_HOME`, where what is ours is written down."""
         self._self_id = self_id
         self._bridge = docker_bridge
+        self._swarm = zen.swarm
         self._layer = Layer(zen.swarm, journal, within=zen.root)
-        self._stamps: dict[str, float] = {}
+        self._stamps: dict[str, int] = {}
         self._catalogue: Catalogue | None = None
 
     def lay(self, nodes: Iterable[NodeView], catalogue: Catalogue, now: float) -> Laid:
@@ -74,10 +76,13 @@ class SwarmCache:
             return False
         return bool(node.manifest.offers or node.manifest.station)
 
-    def _stamp(self, node: NodeView, now: float) -> float:
-        """Return when the node was last heard, as it was written down within the last hour, else anew."""
-        heard = now - node.last_seen
+    def _stamp(self, node: NodeView, now: float) -> int:
+        """Return when the node was last heard as it was written down within the last hour, else anew: epoch seconds."""
+        heard = int(now - node.last_seen)
         written = self._stamps.get(node.node_id)
+        if written is None and node.node_id in self._layer.ours:  # after a restart
+            text = read_text(self._swarm / node.node_id / MOATS)
+            written = int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else None
         return written if written is not None and 0 <= heard - written < FRESH else heard
 
     def _order(self, manifest: Manifest, catalogue: Catalogue) -> Order:
@@ -105,11 +110,11 @@ class SwarmCache:
         }
 
 
-def _texts(manifest: Manifest, stamp: float) -> dict[str, str]:
+def _texts(manifest: Manifest, stamp: int) -> dict[str, str]:
     """Return the small files of one node, name → text. `stamp`: when it was heard, epoch seconds."""
     channel = str(manifest.station.get("channel", ""))
     texts = {
-        "_MySwarm.moats": f"{int(stamp)}\n",
+        MOATS: f"{stamp}\n",
         page_name(manifest.alias): page_to(channel if channel.isascii() and channel.isalnum() else manifest.node),
     }
     if _HEX.fullmatch(told := str(manifest.station.get("hex", ""))):
@@ -117,7 +122,7 @@ def _texts(manifest: Manifest, stamp: float) -> dict[str, str]:
     return texts
 
 
-def _token(manifest: Manifest, stamp: float) -> Hashable:
+def _token(manifest: Manifest, stamp: int) -> Hashable:
     """Return what the files of a node depend on, and nothing that changes from beat to beat."""
     offers = tuple((offer.slug, offer.port, offer.scheme) for offer in manifest.offers)
     return stamp, manifest.alias, offers, tuple(sorted(manifest.station.items()))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,15 +30,6 @@ TARGET = f"/p2p/{ID}"
 EXPORTS = {"OLLAMA_API_BASE": f"http://127.0.0.1:{PORT_MARK}"}
 
 STRANGE = (*HOSTILE_NAMES, "a'b", 'a"b', "$HOME", "*", "é$(x)", f"{PORT_MARK}{PORT_MARK}", "a b", "'", "''", "~", "!x", "#")
-
-
-@pytest.fixture
-def ipfs(tmp_path: Path) -> Iterator[FakeIpfs]:
-    """A fake ipfs. One at a time on this machine: a node's ports are the same for every test that knows it."""
-    with (Path(tempfile.gettempdir()) / f"dragon-tests-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with FakeIpfs(tmp_path / "fake") as fake:
-            yield fake
 
 
 def run(ipfs: FakeIpfs, text: str, *words: str, program: tuple[str, ...] = ("/bin/bash",)) -> tuple[int, list[str]]:
