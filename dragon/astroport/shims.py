@@ -23,6 +23,13 @@ SYNC_SCRIPTS = {"backfill_constellation.sh": "backfill", "constellation_sync_tri
 
 _OURS = re.compile(r"#!/bin/sh\nexec [^\n]+ (?:me [a-z0-9-]+|sync --as [a-z]+) \"\$@\"\n")
 
+_WRAPPER = re.compile(
+    r"#!/bin/sh\n# Dragon stands in for [^\n]+\ncase [^\n]+\n"
+    r"[^\n]+ astroport stop ;;\n[^\n]+ astroport start ;;\nesac [^\n]+\n"
+)
+    r"#!/bin/sh\n# Dragon stands in for [^\n]+\ncase [^\n]+\n[^\n]+ astroport stop ;;\n[^\n]+ astroport start ;;\nesac [^\n]+\n"
+)
+
 Change = Literal["written", "unchanged", "replaced"]
 
 
@@ -46,11 +53,33 @@ def sync_scripts(folder: Path, command: Iterable[str]) -> dict[Path, str]:
     return {folder / name: _script(words, f"sync --as {role}") for name, role in SYNC_SCRIPTS.items()}
 
 
+def wrapper_text(command: Iterable[str]) -> str:
+    """Return what stands in for RUNTIME/DRAGON_p2p_ssh.sh: OFF and stop withdraw, everything else offers; exit code 0 or 1."""
+    words = _called(command)
+    return f"""#!/bin/sh
+# Dragon stands in for the script that was here; `dragon astroport release` puts that back.
+case "$1" in
+    [Oo][Ff][Ff] | [Ss][Tt][Oo][Pp]) {words} astroport stop ;;
+    *) {words} astroport start ;;
+esac || exit 1
+"""
+
+
 def _script(command: Iterable[str], words: str) -> str:
-    called = [shlex.quote(word) for word in command]
-    if any("\n" in word for word in called):
+    return f'#!/bin/sh\nexec {_called(command)} {words} "$@"\n'
+
+
+def _called(command: Iterable[str]) -> str:
+    called = shlex.join(command)
+    if "\n" in called:
         raise LocalError("the path of dragon has a line break", "install it somewhere else")
-    return f'#!/bin/sh\nexec {" ".join(called)} {words} "$@"\n'
+    return called
+
+
+def is_ours(data: bytes) -> bool:
+    """Tell whether a script is one of those that are written here, whatever dragon it calls."""
+    text = data.decode("utf-8", "replace")
+    return _OURS.fullmatch(text) is not None or _WRAPPER.fullmatch(text) is not None
 
 
 def files(slugs: Iterable[str]) -> dict[str, str]:
@@ -94,7 +123,7 @@ def _is_foreign(path: Path) -> bool:
     if path.is_symlink():
         return True  # whose target somebody else keeps
     try:
-        return _OURS.fullmatch(path.read_bytes().decode("utf-8", "replace")) is None
+        return not is_ours(path.read_bytes())
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,18 +158,6 @@ def state_of(done: Iterable[bool | None], ledger: Ledger) -> State:
     return "partial" if False in list(done) else "complete"
 
 
-def wrapper_text(command: Iterable[str]) -> str:
-    """Return what stands in for RUNTIME/DRAGON_p2p_ssh.sh: OFF and stop withdraw, everything else offers; exit code 0 or 1."""
-    words = shlex.join(command)
-    return f"""#!/bin/sh
-# Dragon stands in for the script that was here; `dragon astroport release` puts that back.
-case "$1" in
-    [Oo][Ff][Ff] | [Ss][Tt][Oo][Pp]) {words} astroport stop ;;
-    *) {words} astroport start ;;
-esac || exit 1
-"""
-
-
 def _why_publisher(publisher: Publisher) -> str:
     if publisher == "dragon":
         return "Dragon publishes the station's directory under its IPNS name, and serves port 12345"
@@ -181,7 +168,7 @@ def _wrapper(machine: Machine) -> tuple[Wanted, ...]:
     script = machine.zen.dragon_script
     if not script.exists():
         return ()
-    return (Wanted(script, wrapper_text(machine.command).encode(), EXECUTABLE),)
+    return (Wanted(script, shims.wrapper_text(machine.command).encode(), EXECUTABLE),)
 
 
 def _managers(machine: Machine) -> tuple[Wanted, ...]:

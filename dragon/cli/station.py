@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from dragon.astroport import bash_listeners
 from dragon.astroport.bash_parts import bash_parts
+from dragon.astroport.identity import on_station
 from dragon.astroport.ledger import Ledger
-from dragon.astroport.modules import with_station_catalogue
 from dragon.astroport.steps import Step
 from dragon.astroport.takeover import Machine, Options, Publisher, Told, ledger_of, release, state_of, steps_of
 from dragon.astroport.takeover import take_over as do
@@ -39,7 +39,7 @@ def take_over(
     if zen.root.stat().st_uid != os.geteuid():
         raise LocalError(f"{zen.root} belongs to another user", "run this as the user who keeps the station, not with sudo")
     home.prepare()
-    settings = with_station_catalogue(load_settings(home), zen)
+    settings = on_station(load_settings(home), os.environ)
     ledger = ledger_of(home)
     options = _options(ledger, settings, system=system, publisher=publisher, nostr=nostr)
     _one_publisher(zen, options)
@@ -60,7 +60,7 @@ def give_back(*, dry_run: bool, yes: bool, as_json: bool) -> int:
     if not ledger.exists:
         output.print_json([]) if as_json else output.print_line("nothing was taken over")
         return 0
-    machine = _machine(zen, home, with_station_catalogue(load_settings(home), zen))
+    machine = _machine(zen, home, on_station(load_settings(home), os.environ))
     steps = steps_of(machine, ledger, Options.of(ledger.options))
     if dry_run:
         for path in ledger.paths():
@@ -77,11 +77,11 @@ def show(*, as_json: bool) -> None:
     zen, home = Zen.locate(os.environ), Home.locate()
     settings = load_settings(home)
     ledger = ledger_of(home)
-    machine = _machine(zen, home, with_station_catalogue(settings, zen))
+    machine = _machine(zen, home, on_station(settings, os.environ))
     options = Options.of(ledger.options) if ledger.exists else Options(publisher=_configured(settings))
     steps = steps_of(machine, ledger, options) if zen.is_station else ()
     node = _node(home)
-    parts = bash_parts(zen)
+    parts = bash_parts(zen, os.environ)
     done = [_is_done(step) for step in steps]
     document = {
         "station": zen.is_station,
@@ -120,7 +120,7 @@ def _configured(settings: Settings) -> Publisher:
 
 def _one_publisher(zen: Zen, options: Options) -> None:
     """Refuse a second publisher on the node's IPNS name."""
-    if options.publisher == "dragon" and bash_parts(zen).publishes:
+    if options.publisher == "dragon" and bash_parts(zen, os.environ).publishes:
         raise LocalError(
             "the station's _12345.sh runs and publishes the same IPNS name",
             "stop it first (sudo systemctl disable --now astroport), or take over with --publisher astroport",

@@ -13,6 +13,7 @@ import pytest
 
 from dragon.astroport import ledger as ledger_module
 from dragon.astroport.ledger import Ledger
+from dragon.astroport.shims import wrapper_text
 from dragon.astroport.takeover import (
     Machine,
     Options,
@@ -22,12 +23,11 @@ from dragon.astroport.takeover import (
     state_of,
     steps_of,
     take_over,
-    wrapper_text,
 )
 from dragon.astroport.unit import Manager
 from dragon.astroport.zen import Zen
 from dragon.errors import LocalError
-from dragon.home import Home
+from dragon.home import Home, write_atomically
 
 CONFIG = '# mine\n[node]\nalias = "owl"  # the bird\n\n[registry]\nheartbeat = 20.0\n'
 
@@ -165,13 +165,13 @@ def cut_off(station: Station, act: Callable[[], object], number: int, *, after: 
     """Do `act` in a process that is killed before or after its `number`-th write; tell whether it came that far."""
     child = os.fork()
     if child == 0:
-        write, count = ledger_module.write_atomically, iter(range(1_000_000))
+        count = iter(range(1_000_000))
 
         def deadly(path: Path, data: bytes, mode: int = 0o600) -> None:
             now = next(count) == number
             if now and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            write(path, data, mode)
+            write_atomically(path, data, mode)
             if now:
                 os.kill(os.getpid(), signal.SIGKILL)
 
