@@ -27,8 +27,6 @@ _WRAPPER = re.compile(
     r"#!/bin/sh\n# Dragon stands in for [^\n]+\ncase [^\n]+\n"
     r"[^\n]+ astroport stop ;;\n[^\n]+ astroport start ;;\nesac [^\n]+\n"
 )
-    r"#!/bin/sh\n# Dragon stands in for [^\n]+\ncase [^\n]+\n[^\n]+ astroport stop ;;\n[^\n]+ astroport start ;;\nesac [^\n]+\n"
-)
 
 Change = Literal["written", "unchanged", "replaced"]
 
