@@ -96,6 +96,7 @@ async def running(settings: Settings, home: Home, clock: Clock | None = None) ->
         node = Node(settings, home, engine, store, clock, rng, lock_problem)
         if node.station is not None:
             await node.station.prepare()
+            stack.push_async_callback(node.station.upkeep.leave)
         stack.push_async_callback(node.tunnels.close)
         stack.push_async_callback(node.serving.close)
         stack.push_async_callback(node.forwards.close)

@@ -119,6 +119,12 @@ class Upkeep:
             tasks.create_task(self._keep_facts())
             tasks.create_task(self._keep_files())
 
+    async def leave(self) -> None:
+        """Take away the scripts of services that nobody reaches any more, after `run` has ended; the station stays one."""
+        publication = self._registry.publication
+        envelope, now = publication.envelope if publication else None, self._clock.now_ms() / 1000
+        await self._attempt("balise", lambda: self._balise.lay(self._facts, (), envelope, self._catalogue(), now))
+
     # -- facts --------------------------------------------------------------------------------------------------------
 
     async def learn(self) -> None:
