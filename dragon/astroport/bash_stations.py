@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,13 +46,13 @@ READ_BOUND: Final = 30.0
 """Seconds to resolve one name and read what is under it. The scripts give each 20 to 60."""
 
 AT_ONCE: Final = 4
-"""Nodes read at the same time: each is a DHT walk and up to seventy small files."""
+"""Names read at the same time: each is a DHT walk and up to seventy small files."""
 
 PER_LOOK: Final = 64
 """Nodes read in one look: the rest is due at the next one."""
 
 REMEMBERED: Final = 4096
-"""Nodes whose last try is remembered; the longest untried is forgotten first."""
+"""Names whose last try is remembered; the longest untried is forgotten first."""
 
 REFRESH_BOUND: Final = 5.0
 """Seconds that somebody waits for `refresh`; what comes later comes all the same."""
@@ -63,7 +63,7 @@ DIALLED: Final = 3
 
 @dataclass(slots=True)
 class _Tried:
-    """What came of the last tries at a node. `due`: when to try again (monotonic)."""
+    """What came of the last tries at a name, a node's or a map's. `due`: when to try again (monotonic)."""
 
     backoff: Backoff
     is_station: bool = False
@@ -133,16 +133,24 @@ class BashStations:
     async def read(self, node_id: str) -> None:
         """Read one node now, whatever came of earlier tries: it asked for it. Who signs needs no reading."""
         if node_id != self._self_id and not self._signs(node_id):
-            await self._visit(node_id, True)
+            await self._each(self._visit, [node_id], fresh=True)
 
     # -- who is looked at ---------------------------------------------------------------------------------------------
 
     async def _look(self, *, fresh: bool) -> None:
-        """Read the copies, then who is due (everybody where `fresh`), then whom their swarm maps name."""
+        """Read the copies, then who is due (everybody where `fresh`), then whom their swarm maps name.
+
+        Whoever was asked before and has no balise comes last: each of them may take all the time there is.
+        """
         await self._read_copies()
         candidates = await self._candidates()
-        mapped = await self._visit_all(self._due(candidates, fresh), fresh)
-        await self._visit_all(self._due(sorted(mapped - set(candidates)), fresh), fresh)
+        due = self._due(candidates, fresh)
+        hopeless = [name for name in due if (tried := self._tried.get(name)) is not None and not tried.is_station]
+        await self._each(self._visit, [name for name in due if name not in hopeless], fresh)
+        maps = [tried.channel for tried in self._tried.values() if tried.channel]
+        found = await self._each(self._read_map, self._due(dict.fromkeys(maps), fresh=False), fresh)
+        mapped = sorted({node_id for each in found for node_id in each}.difference(candidates))
+        await self._each(self._visit, [*self._due(mapped, fresh), *hopeless], fresh)
 
     async def _candidates(self) -> list[str]:
         """Return the ids of nodes that may be stations: those that were, then the bootstrap list's, then other peers."""
@@ -163,14 +171,14 @@ class BashStations:
             except KuboError as error:
                 log.debug("%s of the bootstrap list: %s", address, error)
 
-    def _due(self, node_ids: Iterable[str], fresh: bool) -> list[str]:
+    def _due(self, names: Iterable[str], fresh: bool) -> list[str]:
         now = self._clock.monotonic()
         due = [
-            node_id
-            for node_id in node_ids
-            if node_id != self._self_id
-            and not self._signs(node_id)
-            and (fresh or (tried := self._tried.get(node_id)) is None or tried.due <= now)
+            name
+            for name in names
+            if (fresh or (tried := self._tried.get(name)) is None or tried.due <= now)
+            and name != self._self_id
+            and not self._signs(name)
         ]
         return due[:PER_LOOK]
 
@@ -180,55 +188,59 @@ class BashStations:
 
     # -- what is read -------------------------------------------------------------------------------------------------
 
-    async def _visit_all(self, node_ids: Iterable[str], fresh: bool) -> set[str]:
-        """Read each; return the ids that their swarm maps name."""
-        visits = [asyncio.create_task(self._visit(node_id, fresh)) for node_id in node_ids]
+    async def _each(
+        self, read: Callable[[str, _Tried, bool], Awaitable[Iterable[str]]], names: Iterable[str], fresh: bool
+    ) -> list[Iterable[str]]:
+        """Read all `names`, some at a time; return what each brought."""
+        tasks = [asyncio.create_task(self._one(read, name, fresh)) for name in names]
         try:
-            found = await asyncio.gather(*visits)
+            return await asyncio.gather(*tasks)
         finally:
-            for visit in visits:
-                visit.cancel()
-            await asyncio.gather(*visits, return_exceptions=True)
-        return {node_id for mapped in found for node_id in mapped}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _visit(self, node_id: str, fresh: bool) -> tuple[str, ...]:
-        tried = self._remember(node_id)
+    async def _one(
+        self, read: Callable[[str, _Tried, bool], Awaitable[Iterable[str]]], name: str, fresh: bool
+    ) -> Iterable[str]:
+        """Read one name within its bound, and note when it is due again; nothing comes of one that cannot be read."""
+        tried = self._remember(name)
+        tried.due = max(tried.due, self._clock.monotonic() + READ_BOUND)  # also when this try is given up in the middle
         async with self._slots:
             try:
                 async with asyncio.timeout(READ_BOUND):
-                    await self._read_name(node_id, tried, fresh)
-                    mapped = await self._read_map(tried.channel) if tried.channel else ()
+                    found = await read(name, tried, fresh)
             except (KuboError, TimeoutError) as error:
-                self._failed(tried, "unreachable", node_id, error)
+                self._failed(tried, "unreachable", name, error)
             except Unreadable as error:
-                if error.reason == "signs":
-                    self._view.unlearn(node_id)
-                self._failed(tried, error.reason, node_id, error)
+                self._failed(tried, error.reason, name, error)
             else:
                 tried.backoff.reset()
                 tried.due = self._clock.monotonic() + AGAIN * (0.75 + self._rng.random() / 2)
-                return mapped
+                return found
         return ()
 
-    async def _read_name(self, node_id: str, tried: _Tried, fresh: bool) -> None:
+    async def _visit(self, node_id: str, tried: _Tried, fresh: bool) -> Iterable[str]:
+        """Read the balise of a node, unless it is the one that was read before."""
         path = await self._kubo.name_resolve(node_id, nocache=fresh)
         held = self._view.node(node_id, self._clock.monotonic())
         if path == tried.path and held is not None and held.trust == "ipns":
             self.counters["unchanged"] += 1
-            return
-        heard = self._heard(node_id, await under_name(self._kubo, path))
+            return ()
+        files = await under_name(self._kubo, path)
+        if files[0].has_manifest:
+            self._view.unlearn(node_id)
+        heard = self._heard(node_id, files)
         self._learn(heard)
         tried.is_station, tried.channel, tried.path = True, heard.channel, path if heard.is_whole else ""
         self.counters["read"] += 1
+        return ()
 
-    async def _read_map(self, channel: str) -> tuple[str, ...]:
-        """Return whom a station's swarm map names; a map that cannot be had costs its station nothing."""
-        try:
-            return read_map(await self._kubo.ls(f"/ipns/{channel}", limit=MAX_MAPPED))
-        except KuboError as error:
-            self.counters["map-unreachable"] += 1
-            log.debug("no swarm map under %s: %s", channel, error)
-            return ()
+    async def _read_map(self, channel: str, tried: _Tried, fresh: bool) -> Iterable[str]:
+        """Return whom the swarm map under a station's second name lists."""
+        path = await self._kubo.name_resolve(channel, nocache=fresh)
+        self.counters["maps"] += 1
+        return read_map(await self._kubo.ls(path, limit=MAX_MAPPED))
 
     async def _read_copies(self) -> None:
         """Take in what the station's own scripts have fetched, where it is newer than what is held, or of somebody new."""
@@ -260,14 +272,14 @@ class BashStations:
         if isinstance(verdict, Rejected):
             raise Unreadable(verdict.reason, verdict.detail)
 
-    def _failed(self, tried: _Tried, reason: str, node_id: str, error: Exception) -> None:
+    def _failed(self, tried: _Tried, reason: str, name: str, error: Exception) -> None:
         self.counters[reason] += 1
         tried.due = self._clock.monotonic() + tried.backoff.wait()
-        log.debug("%s is no station that can be read now (%s): %s", node_id, reason, error)
+        log.debug("%s says nothing that counts now (%s): %s", name, reason, error)
 
-    def _remember(self, node_id: str) -> _Tried:
-        tried = self._tried.pop(node_id, None) or _Tried(Backoff(AGAIN, SELDOM, self._rng))
-        self._tried[node_id] = tried
+    def _remember(self, name: str) -> _Tried:
+        tried = self._tried.pop(name, None) or _Tried(Backoff(AGAIN, SELDOM, self._rng))
+        self._tried[name] = tried
         if len(self._tried) > REMEMBERED:
             self._tried.popitem(last=False)
         return tried

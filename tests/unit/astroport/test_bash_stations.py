@@ -98,7 +98,7 @@ async def test_a_peer_with_a_balise_is_shown_with_all_that_it_says(world: World)
     assert (station_fields["level"], station_fields["ssh_user"]) == ("y", "pi")
     assert [provider.node_id for provider in world.view.providers("ollama", at=0.0)] == [station.node_id]
     assert world.view.is_member(station.node_id, 0.0)
-    assert world.stations.counters == {"read": 1, "map-unreachable": 1}
+    assert world.stations.counters == {"read": 1, "unreachable": 1}  # the balise, and a map that nobody has
 
 
 async def test_where_the_operator_does_not_admit_them_they_are_only_shown(world: World) -> None:
