@@ -7,7 +7,9 @@ it is parsed, never run: a value that a shell would have to compute does not cou
 from __future__ import annotations
 
 import logging
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,8 +36,14 @@ def remote_variables(environ: Mapping[str, str], zen: Path) -> dict[str, str]:
 def read_env(file: Path) -> dict[str, str]:
     """Return the plain assignments of `file`, the last of each name; nothing where there is no such file."""
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_ENV_BYTES + 1)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return {}  # a pipe of that name would hold us up
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                data = stream.read(MAX_ENV_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:

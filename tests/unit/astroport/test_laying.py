@@ -176,17 +176,21 @@ def test_odd_things_in_our_way(layer: Layer, place: Path, planted: str) -> None:
     layer.lay({})
 
 
-def test_a_pipe_that_is_read_does_not_hold_us_up(layer: Layer, place: Path) -> None:
+def test_only_plain_files_are_read(layer: Layer, place: Path) -> None:
     layer.lay({"a": order({"x": "1"})})
     os.mkfifo(place / "a" / "doc")
+    (place / "a" / "folder").mkdir()
+    (place / "a" / "link").symlink_to(place / "a" / "x")
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
     seen: list[Mapping[str, bytes]] = []
 
     def render(held: Mapping[str, bytes]) -> dict[str, File]:
         seen.append(held)
         return {"x": File(b"1")}
 
-    layer.lay({"a": Order("new", frozenset({"x"}), render, reads=("doc", "x", "none"))})
+    layer.lay({"a": Order("new", frozenset({"x"}), render, reads=("doc", "folder", "link", "x", "none"))})
     assert seen == [{"x": b"1"}]
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
 
 
 @pytest.fixture
