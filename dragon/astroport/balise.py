@@ -15,7 +15,7 @@ from typing import Final
 
 from dragon.astroport.beacon import own_document, same_but_for_time
 from dragon.astroport.facts import StationFacts, parse_document, read_text
-from dragon.astroport.laying import Laid, Layer, Order
+from dragon.astroport.laying import Found, Laid, Layer, Order
 from dragon.astroport.pages import compact, page_name, page_to
 from dragon.astroport.placing import File
 from dragon.astroport.scripts import EXECUTABLE, HEAD, script_name, script_of, slug_of
@@ -74,10 +74,10 @@ class Balise:
         page, target = page_name(facts.hostname), facts.channel or facts.node_id
         before: dict[str, bytes] = {}
 
-        def render(held: Mapping[str, bytes]) -> dict[str, File]:
-            before.update(held)
-            document = own_document(facts, slugs, stamp, parse_document(held.get(DOCUMENT, b"")))
-            there = held.get(page, b"")
+        def render(found: Found) -> dict[str, File]:
+            before.update(found.contents)
+            document = own_document(facts, slugs, stamp, parse_document(found.contents.get(DOCUMENT, b"")))
+            there = found.contents.get(page, b"")
             leads = there if f"/ipns/{target}".encode() in there else page_to(target).encode()  # another's page is as good
             return {**files, DOCUMENT: File(compact(document)), page: File(leads)}
 

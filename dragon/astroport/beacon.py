@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dragon.astroport.facts import StationFacts
+from dragon.astroport.facts import StationFacts, host_word
 from registry_schema import Manifest
 
 VERSION: Final = "12345.0.2"
@@ -27,27 +27,36 @@ PRICES: Final = {"PAF": "9", "NCARD": "1", "ZCARD": "4"}
 VOLATILE: Final = frozenset({"created", "date"})
 """Keys that change with the clock alone."""
 
-_TUNNEL_RELAY = "ws://127.0.0.1:7777"  # what sends a reader to x_strfry.sh
 _UNTAMED = re.compile(r"[\x00-\x1f\x7f`\\]|\$[({]|\[[^\]]*[$`]")
-_STATION_TEXTS = {
-    "captain": "captain",
-    "myRELAY": "relay",
-    "uSPOT": "uspot",
-    "captainHEX": "captain_hex",
-    "NODEHEX": "hex",
-    "UPLANETG1PUB": "uplanet",
-    "NODEG1PUB": "g1pub",
-    "STATION_LAT": "latitude",
-    "STATION_LON": "longitude",
-    "SSHPUB": "ssh_pub",
-    "PAF": "paf",
-    "NCARD": "ncard",
-    "ZCARD": "zcard",
-}
-"""Key of the document → field of the manifest."""
+_MAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@[A-Za-z0-9][A-Za-z0-9.-]{0,253}|")
+_URL = re.compile(r"(?:https?|wss?)://[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]{0,253}(?:/[A-Za-z0-9._/-]{0,128})?|")
+_HEX = re.compile(r"[0-9a-f]{64}|")
+_WORD = re.compile(r"[A-Za-z0-9]{0,64}")
+_NUMBER = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_KEY = re.compile(r"(?:ssh|ecdsa)-[a-z0-9-]{3,24} [A-Za-z0-9+/]{16,980}={0,2}(?: [A-Za-z0-9_.@+-]*)?|")
+_TIER = re.compile(r"[a-z][a-z-]{0,31}")
 
-_STATION_NUMBERS = {"power_score": "power_score", "qdrant_veteran_days": "veteran_days", "value_ratio": "value_ratio"}
+_TEXTS: Final[Mapping[str, tuple[str, re.Pattern[str], str]]] = {
+    "captain": ("captain", _MAIL, ""),
+    "myRELAY": ("relay", _URL, "ws://127.0.0.1:7777"),  # what sends a reader to x_strfry.sh
+    "uSPOT": ("uspot", _URL, ""),
+    "captainHEX": ("captain_hex", _HEX, ""),
+    "NODEHEX": ("hex", _HEX, ""),
+    "UPLANETG1PUB": ("uplanet", _WORD, ""),
+    "NODEG1PUB": ("g1pub", _WORD, ""),
+    "STATION_LAT": ("latitude", _NUMBER, "0"),
+    "STATION_LON": ("longitude", _NUMBER, "0"),
+    "SSHPUB": ("ssh_pub", _KEY, ""),
+    "PAF": ("paf", _NUMBER, "0"),
+    "NCARD": ("ncard", _NUMBER, "0"),
+    "ZCARD": ("zcard", _NUMBER, "0"),
+}
+"""Key of a document → field of the manifest, what its text must be, and the text where nobody says any (readers want one)."""
+
+_NUMBERS: Final = {"power_score": "power_score", "qdrant_veteran_days": "veteran_days", "value_ratio": "value_ratio"}
 """Key of `capacities` → field of the manifest."""
+
+_GATEWAY: Final = "http://127.0.0.1:8080"
 
 
 def own_document(
@@ -69,32 +78,34 @@ def own_document(
     return merged
 
 
-def document_of(manifest: Manifest, created: float, previous: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def document_of(
+    manifest: Manifest, created: float, previous: Mapping[str, Any] | None = None, also: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return the document of another node from its verified `manifest`. `created`: when it was last heard, epoch seconds.
+
+    `also`: slugs of scripts beside ours, which its own station's DRAGON published.
 
     `previous`: the document that lies in its folder, kept as far as the manifest does not say it and nothing in it could be
     taken for a command by a careless shell.
     """
-    said = {key: str(manifest.station[field]) for key, field in _STATION_TEXTS.items() if field in manifest.station}
-    said = {key: text for key, text in said.items() if is_tame(text)}
-    ours: dict[str, Any] = _fresh(manifest.node, [offer.slug for offer in manifest.offers], created)
-    ours |= {"captain": "", "myRELAY": _TUNNEL_RELAY, "uSPOT": "", "STATION_LAT": "0", "STATION_LON": "0"}
-    ours |= dict.fromkeys(PRICES, "0") | said | {"hostname": manifest.alias if is_tame(manifest.alias) else ""}
-    channel = str(manifest.station.get("channel", ""))
-    gateway = "http://127.0.0.1:8080"
-    ours["g1station"] = f"{gateway}/ipns/{manifest.node}"
-    ours["g1swarm"] = f"{gateway}/ipns/{channel}" if channel.isascii() and channel.isalnum() else ""
-    capacities: dict[str, Any] = {}
-    for key, field in _STATION_NUMBERS.items():
-        number = _number(manifest.station.get(field))
-        if number is not None:
-            capacities[key] = number
-    if isinstance(tier := manifest.station.get("tier"), str) and tier.replace("-", "").isalnum():
-        capacities["provider_tier"] = tier
     kept = _kept(manifest.node, previous)
-    ours["capacities"] = _object(kept.get("capacities")) | capacities
-    ours["services"] = _object(kept.get("services")) | ours["services"]
-    return kept | ours
+    slugs = sorted({*also, *(offer.slug for offer in manifest.offers)})
+    station = manifest.station
+    texts = {key: str(station[field]) for key, (field, _, _) in _TEXTS.items() if field in station}
+    said = {key: text for key, text in texts.items() if _TEXTS[key][1].fullmatch(text)}
+    channel = str(station.get("channel", ""))
+    document = {key: default for key, (_, _, default) in _TEXTS.items()} | kept | said | _fresh(manifest.node, slugs, created)
+    document["hostname"] = host_word(manifest.alias)
+    document["g1station"] = f"{_GATEWAY}/ipns/{manifest.node}"
+    document["g1swarm"] = f"{_GATEWAY}/ipns/{channel}" if _WORD.fullmatch(channel) and channel else kept.get("g1swarm", "")
+    capacities: dict[str, Any] = {
+        key: number for key, field in _NUMBERS.items() if (number := _number(station.get(field))) is not None
+    }
+    if _TIER.fullmatch(tier := str(station.get("tier", ""))):
+        capacities["provider_tier"] = tier
+    document["capacities"] = _object(kept.get("capacities")) | capacities
+    document["services"] = _object(kept.get("services")) | _object(document["services"])
+    return document
 
 
 def same_but_for_time(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -163,7 +174,12 @@ def _kept(node_id: str, previous: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what of a document found in the node's folder may stay: one of the node itself, and tame."""
     if not previous or previous.get("ipfsnodeid") != node_id:
         return {}
-    return {key: value for key, value in previous.items() if is_tame(key) and is_tame(value)}
+    return {key: value for key, value in previous.items() if is_tame(key) and is_tame(value) and _is_right(key, value)}
+
+
+def _is_right(key: str, value: object) -> bool:
+    """Tell whether a value is what its key is for, as far as we know the key."""
+    return key not in _TEXTS or (isinstance(value, str) and _TEXTS[key][1].fullmatch(value) is not None)
 
 
 def _object(value: object) -> dict[str, Any]:

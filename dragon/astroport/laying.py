@@ -30,15 +30,24 @@ ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What lies in a folder: the contents of the files that were asked for (plain and small ones), and names not ours."""
+
+    contents: Mapping[str, bytes]
+    strangers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One folder as it shall be. `render` is asked only where the folder is not as we left it for the same `token`."""
 
     token: Hashable
     names: frozenset[str]
     """Of all files that `render` will return."""
-    render: Callable[[Mapping[str, bytes]], Mapping[str, File]]
-    """Gets what `reads` hold now (those that are there and small enough), returns name → file."""
+    render: Callable[[Found], Mapping[str, File]]
+    """Gets what lies there now, returns name → file."""
     reads: tuple[str, ...] = ()
+    """Names of the files whose contents `render` wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,8 @@ class Layer:
     def _lay_folder(self, root: int, staging: _Staging, folder: str, order: Order, done: _Done) -> bool:
         """Make one folder as `order` says, and tell whether all of it could be done."""
         assert self._ours is not None
-        files = order.render(held(root, folder, order.reads))
+        contents, names = held(root, folder, order.reads)
+        files = order.render(Found(contents, names - self._ours[folder]))
         if files.keys() != order.names:
             raise ValueError(f"{folder}: {sorted(files.keys() ^ order.names)} were not announced, or not made")
         troubles = len(done.troubles)

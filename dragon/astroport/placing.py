@@ -27,15 +27,17 @@ class File:
     mode: int = 0o644
 
 
-def held(root: int, folder: str, names: Iterable[str], limit: int = MAX_READ) -> dict[str, bytes]:
-    """Return the regular files of these names that the folder has, each of at most `limit` bytes."""
+def held(root: int, folder: str, names: Iterable[str], limit: int = MAX_READ) -> tuple[dict[str, bytes], frozenset[str]]:
+    """Return the contents of the plain files of these names, each of at most `limit` bytes, and the names of all entries."""
     try:
         place = os.open(folder, FOLDER, dir_fd=root)
     except OSError:
-        return {}
+        return {}, frozenset()
     try:
-        read = ((name, contents(place, name, limit)) for name in names)
-        return {name: data for name, data in read if data is not None}
+        with os.scandir(place) as entries:
+            there = frozenset(entry.name for entry in entries)
+        read = ((name, contents(place, name, limit)) for name in names if name in there)
+        return {name: data for name, data in read if data is not None}, there
     finally:
         os.close(place)
 

@@ -9,16 +9,16 @@ directories of stations without Dragon are its own, and where it replaces one of
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Final
 
 from dragon.astroport.beacon import document_of
 from dragon.astroport.facts import parse_document, read_text
-from dragon.astroport.laying import Laid, Layer, Order
+from dragon.astroport.laying import Found, Laid, Layer, Order
 from dragon.astroport.pages import compact, page_name, page_to
 from dragon.astroport.placing import File
-from dragon.astroport.scripts import EXECUTABLE, script_name, script_of
+from dragon.astroport.scripts import EXECUTABLE, script_name, script_of, slug_of
 from dragon.astroport.zen import Zen
 from dragon.probe.catalogue import Catalogue
 from dragon.registry.entry import NodeView
@@ -90,8 +90,9 @@ class SwarmCache:
         texts = _texts(manifest, stamp)
         names = frozenset({DOCUMENT, *texts, *(script_name(offer.slug) for offer in manifest.offers)})
 
-        def render(held: Mapping[str, bytes]) -> dict[str, File]:
-            document = document_of(manifest, stamp, parse_document(held.get(DOCUMENT, b"")))
+        def render(found: Found) -> dict[str, File]:
+            also = [slug for name in found.strangers if (slug := slug_of(name))]
+            document = document_of(manifest, stamp, parse_document(found.contents.get(DOCUMENT, b"")), also)
             return {
                 **self._scripts(manifest, catalogue),
                 **{name: File(text.encode()) for name, text in texts.items()},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dragon.astroport.laying import STAGING, Laid, Layer, Order
+from dragon.astroport.laying import STAGING, Found, Laid, Layer, Order
 from dragon.astroport.placing import File
 from dragon.errors import HomeError
 
@@ -73,7 +73,7 @@ def test_only_what_changed_is_written(layer: Layer, place: Path) -> None:
 def test_nobody_is_asked_for_content_that_still_lies_there(layer: Layer) -> None:
     asked = []
 
-    def render(_: Mapping[str, bytes]) -> dict[str, File]:
+    def render(_: Found) -> dict[str, File]:
         asked.append(1)
         return {"x": File(b"1")}
 
@@ -126,7 +126,7 @@ def test_only_ours_is_taken_away(layer: Layer, place: Path, tmp_path: Path, rest
 
 
 def test_a_crash_between_journal_and_files_leaves_nothing_unknown(layer: Layer, place: Path, tmp_path: Path) -> None:
-    def dies(_: Mapping[str, bytes]) -> dict[str, File]:
+    def dies(_: Found) -> dict[str, File]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -182,14 +182,14 @@ def test_only_plain_files_are_read(layer: Layer, place: Path) -> None:
     (place / "a" / "folder").mkdir()
     (place / "a" / "link").symlink_to(place / "a" / "x")
     open_files = len(list(Path("/proc/self/fd").iterdir()))
-    seen: list[Mapping[str, bytes]] = []
+    seen: list[Found] = []
 
-    def render(held: Mapping[str, bytes]) -> dict[str, File]:
-        seen.append(held)
+    def render(found: Found) -> dict[str, File]:
+        seen.append(found)
         return {"x": File(b"1")}
 
     layer.lay({"a": Order("new", frozenset({"x"}), render, reads=("doc", "folder", "link", "x", "none"))})
-    assert seen == [{"x": b"1"}]
+    assert seen == [Found({"x": b"1"}, frozenset({"doc", "folder", "link"}))]
     assert len(list(Path("/proc/self/fd").iterdir())) == open_files
 
 
@@ -309,7 +309,7 @@ def unlucky(place: Path) -> Order:
     """An order during whose rendering somebody wipes everything, twice."""
     wipes = iter(range(2))
 
-    def render(_: Mapping[str, bytes]) -> dict[str, File]:
+    def render(_: Found) -> dict[str, File]:
         if next(wipes, None) is not None:
             os.system(f"rm -r {place.parent}")
         return {"x": File(b"1")}
