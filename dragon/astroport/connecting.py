@@ -232,7 +232,8 @@ class Connector:
         while (jobs := waiting[str(current["provider"])]) is None or jobs > limit:
             self._control.off(self._service.slug, port=int(current["port"]))
             nodes = nodes or [node for node in nodes_of(self._control.services(self._service.slug)) if not node.is_self]
-            free = [node for node in sorted(nodes, key=lambda node: (node.load, node.n)) if node.node_id not in waiting]
+            ranked = sorted(nodes, key=lambda node: (node.trust != "signed", node.load, node.n))
+            free = [node for node in ranked if node.node_id not in waiting]
             opened = None
             for node in free:
                 try:
@@ -275,10 +276,13 @@ def connection_of(service: str, document: Mapping[str, Any]) -> Connection:
 
 
 def node_lines(nodes: Sequence[Node]) -> list[str]:
-    """Return one aligned line for each node: number, alias, id, health, load, what it has."""
+    """Return one aligned line for each node: number, alias, id, health, load, what it has, and that it does not sign."""
     rows = [
-        (str(node.n), node.alias, node.node_id, node.health, f"load {node.load:.2f}", " ".join(node.models_and_gpus()))
-        for node in nodes
+        (str(node.n), node.alias, node.node_id, node.health, f"load {node.load:.2f}", " ".join(_having(node))) for node in nodes
     ]
     wide = [max(len(row[column]) for row in rows) for column in range(6)]
     return [f"  {row[0]:>{wide[0]}}  " + "  ".join(f"{row[c]:{wide[c]}}" for c in range(1, 6)).rstrip() for row in rows]
+
+
+def _having(node: Node) -> list[str]:
+    return [*node.models_and_gpus(), *(["(ipns)"] if node.trust == "ipns" else [])]

@@ -25,6 +25,8 @@ class Node:
     rtt_ms: float | None
     labels: Mapping[str, str]
     is_self: bool
+    trust: str = "signed"
+    """`ipns` for a station that only runs the scripts: it signs nothing and comes after those that do."""
 
     def models_and_gpus(self) -> list[str]:
         """Return what it says to have of these, in the order of its labels."""
@@ -51,6 +53,7 @@ def nodes_of(services: Sequence[Mapping[str, Any]]) -> list[Node]:
             rtt_ms=one["rtt_ms"],
             labels=one["labels"],
             is_self=bool(one.get("self")),
+            trust=str(one.get("trust", "signed")),
         )
         for n, one in enumerate(ordered, 1)
     ]
@@ -68,6 +71,7 @@ def pick(target: Number | Part, nodes: Sequence[Node], service: str) -> Node:
             )
         return others[target.n - 1]
     exact = [node for node in others if target.text == node.node_id or target.text.casefold() == node.alias.casefold()]
+    exact = [node for node in exact if node.trust == "signed"] or exact  # nobody takes a name by not signing
     matches = exact or [node for node in others if target.text in node.node_id]
     if len(matches) == 1:
         return matches[0]

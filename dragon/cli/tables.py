@@ -38,7 +38,7 @@ def services(documents: list[Document]) -> Table:
         [
             Cell(_text(service, "slug"), "bold"),
             Cell(_text(provider, "n")),
-            Cell(_text(provider, "alias") + (" (self)" if provider.get("self") else "")),
+            Cell(_text(provider, "alias") + _note(provider)),
             Cell(short_id(provider.get("id"))),
             Cell(_text(provider, "health"), _HEALTH.get(_text(provider, "health"), "")),
             Cell(share(provider.get("load"))),
@@ -49,6 +49,11 @@ def services(documents: list[Document]) -> Table:
         for provider in service.get("providers", [])
     ]
     return Table(("service", "n", "provider", "id", "health", "load", "rtt", "labels"), rows, "nobody offers anything yet")
+
+
+def _note(provider: Document) -> str:
+    """Return what must be known of a provider beside its name: that it is this node, or that it signs nothing."""
+    return " (self)" if provider.get("self") else " (ipns)" if provider.get("trust") == "ipns" else ""
 
 
 def forwards(documents: list[Document]) -> Table:
@@ -84,7 +89,7 @@ def providers(documents: list[Document]) -> Table:
     rows = [
         [
             Cell(_text(line, "n")),
-            Cell(_text(line, "alias"), "bold"),
+            Cell(_text(line, "alias") + _note(line), "bold"),
             Cell(short_id(line.get("id"))),
             Cell(_text(line, "state"), _STATES.get(_text(line, "state"), "")),
             Cell(_text(line, "route") or "never tried", "" if line.get("route") else "dim"),

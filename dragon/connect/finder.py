@@ -139,6 +139,11 @@ class Finder:
             return "signs nothing"
         return None if any(offer.slug == slug for offer in node.manifest.offers) else f"offers {slug} no more"
 
+    def is_unsigned(self, node_id: str) -> bool:
+        """Tell whether what is known of the node was signed by nobody."""
+        node = self._view.node(node_id, self._clock.monotonic())
+        return node is not None and node.trust == "ipns"
+
     def _some(self, slug: str, where: Mapping[str, str]) -> list[Provider]:
         """Return the providers to choose from: all, or of a crowd a random part, so that a choice costs the same anywhere.
 

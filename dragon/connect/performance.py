@@ -54,6 +54,8 @@ class Performance:
     state: str
     route: str
     figures: Figures
+    trust: str = ""
+    """`signed` or `ipns`; empty for a host of a route's own and for who is forgotten."""
 
 
 def figures(reach: Reach, at: float) -> Figures:
@@ -91,15 +93,16 @@ def performances(
     for n, provider in enumerate(numbered(providers), 1):
         mine = sorted(tried.pop(provider.node_id, []), key=lambda each: each.route)
         who = (provider.node_id, provider.alias, provider.state)
-        lines += [Performance(slug, n, *who, reach.route, figures(reach, at)) for reach in mine]
+        lines += [Performance(slug, n, *who, reach.route, figures(reach, at), provider.trust) for reach in mine]
         if not mine and not provider.is_self:
-            lines.append(Performance(slug, n, *who, "", NOTHING_MEASURED))
+            lines.append(Performance(slug, n, *who, "", NOTHING_MEASURED, provider.trust))
     for node_id in sorted(tried):
         node = nodes.get(node_id)
         for reach in sorted(tried[node_id], key=lambda each: each.route):
             state = node.state if node else "configured" if reach.route.startswith("ssh") else "forgotten"
             alias = node.alias if node else reach.route if reach.route.startswith("ssh") else ""
-            lines.append(Performance(slug, None, node_id, alias, state, reach.route, figures(reach, at)))
+            trust = node.trust if node else ""
+            lines.append(Performance(slug, None, node_id, alias, state, reach.route, figures(reach, at), trust))
     return lines
 
 

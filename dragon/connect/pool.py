@@ -106,6 +106,7 @@ class Pool:
             self._scale = scaled(self._scale, in_flight, len(self.members), at)
         while len(self.members) > self._scale.size:
             self._let_go(min(self.members.values(), key=self._worth), "not needed for this load")
+        self._make_way(at)
         self._resting = not in_flight and at - used_at > self._rest_after
         if self._resting:
             return
@@ -137,6 +138,14 @@ class Pool:
             for each in self._finder.providers(self._like.slug)
             if each.node_id not in self.members and not each.is_self
         ]
+
+    def _make_way(self, at: float) -> None:
+        """Let a member go that signs nothing, where the pool is full and somebody who signs could be in it."""
+        spare = [found for found in self.members.values() if self._finder.is_unsigned(found.node_id)]
+        if spare and len(self.members) == self._scale.size:
+            better = (each for each in self._outside() if not each.unsigned and each.breaker.permits(at))
+            if any(refusal(each, self._wish.where, at) is None for each in better):
+                self._let_go(spare[0], "somebody who signs can serve")
 
     def _worth(self, found: Found) -> tuple[int, float]:
         """The less, the sooner a member is let go: fewest connections, then the slowest."""

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dragon.astroport import me
-from dragon.astroport.connecting import Connector
+from dragon.astroport.connecting import Connector, node_lines
 from dragon.astroport.environment import read
+from dragon.astroport.nodes import nodes_of
 from dragon.astroport.services import service_named
 from dragon.astroport.status_file import StatusFile, parse
 from dragon.astroport.words import parse as parse_words
@@ -343,6 +344,17 @@ def test_of_the_free_the_least_loaded_is_tried_first_and_the_dead_are_told(contr
     )
     assert found.provider == jay
     assert [line.split(":")[0] for line in warned] == ["crow"]
+
+
+def test_who_signs_nothing_is_tried_after_all_who_do_whatever_it_says_of_its_load(control: FakeControl, tmp_path: Path) -> None:
+    crow = OWL.replace("ALPHA", "GAMMA")
+    busy = [{**each, "load": 0.9} for each in TWO]
+    control.offers["comfyui"] = [*busy, provider(crow, "crow", 3, trust="ipns")]
+    jobs: dict[str, int | None] = {OWL: 5, RAVEN: 0, crow: 0}
+    found = connector(control, tmp_path, jobs).connect(parse_words(service_named("comfyui"), ["IMAGE"]))
+    assert found.provider == RAVEN
+    marked = [line for line in node_lines(nodes_of(control.services("comfyui"))) if line.endswith("(ipns)")]
+    assert ["crow" in line for line in marked] == [True]
 
 
 def test_a_connection_that_stands_is_kept_whatever_its_queue(control: FakeControl, tmp_path: Path) -> None:

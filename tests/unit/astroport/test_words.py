@@ -158,6 +158,9 @@ def test_several_matches_are_listed_and_nobody_is_taken() -> None:
         pick(Part("12D3Koo"), NODES, "vane")
     assert "owl" in str(refused.value)
     assert "raven" in str(refused.value)
+    unsigned = provider(OWL.replace("ALPHA", "GAMMA"), "owl", trust="ipns")
+    both = nodes_of([{"slug": "vane", "providers": [provider(OWL, "owl"), unsigned]}])
+    assert pick(Part("owl"), both, "vane").node_id == OWL  # nobody takes a name by not signing
     with pytest.raises(NoProvider, match="No vane nodes found in swarm"):
         pick(Number(1), NODES[2:], "vane")
 
