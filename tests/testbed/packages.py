@@ -1,4 +1,6 @@
-"""The Debian packages that the integration tests stand on: `python -m tests.testbed.packages`.
+"""What the integration tests stand on beside Python packages and Kubo: `python -m tests.testbed.packages`.
+
+Two NOSTR relays are made for this user (`relay_programs`), then Debian packages are looked after.
 
 As root on Debian (or a relative with apt-get) it installs what is missing, and nothing of it is left running. Elsewhere it
 says loudly what is missing and which tests will be skipped. With everything there it returns at once, without asking apt.
@@ -14,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.testbed import relay_programs
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 """invoke-rc.d and deb-systemd-invoke ask this script before they start a package's service (Debian policy 9.3.3)."""
@@ -84,7 +88,16 @@ def install(packages: Sequence[str]) -> str | None:
     return (updated.stderr + installed.stderr).strip()[-2000:] or f"apt-get exit code {installed.returncode}"
 
 
+def relays() -> None:
+    """Build and install the NOSTR relays of the tests where they are missing; needs no root, only Go and the registries."""
+    if lacking := relay_programs.missing():
+        print(f"relays for the tests: making {', '.join(lacking)} (half a minute and downloads) …", flush=True)
+        for failure in relay_programs.provide():
+            print(f"A RELAY IS MISSING, ITS TESTS WILL BE SKIPPED: {failure}", file=sys.stderr)
+
+
 def main() -> int:
+    relays()
     lacking = missing()
     if not lacking:
         print("system packages for the tests: all there")
