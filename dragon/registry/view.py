@@ -180,7 +180,8 @@ class View:
     ) -> Sequence[Provider]:
         """Return the live offers of `slug` whose labels meet `where`, ascending by node id, this node last.
 
-        Costs microseconds whatever the swarm's size; each `Provider` is made when it is looked at.
+        Costs microseconds whatever the swarm's size (and some for each unsigned node among them, unless `signed_only`); each
+        `Provider` is made when it is looked at.
         """
         self._expire(at)
         own = self._entries.get(self.self_id)
