@@ -167,7 +167,7 @@ class Pull:
                     raise RelayFailed(f"has too many events in one second ({error})") from None
                 windows += reversed(halves)
         while self._course.needs:
-            if not await self._fetch(theirs, wanted):
+            if not await self._fetch(theirs, wanted) and self._course.needs:
                 self._shared.released.clear()  # others fetch what is left: whether they succeed is still to be seen
                 await self._shared.released.wait()
         return True
