@@ -29,6 +29,7 @@ kubo: $(STAMP)   ## the Kubo binary: found, downloaded and verified, or built (c
 
 system: $(STAMP) ## Debian packages that the integration tests need (as root on Debian; elsewhere says what is missing)
 	@$(BIN)/python -m tests.testbed.packages
+	@$(BIN)/python -m tests.testbed.older_kubo
 
 demo: kubo       ## three nodes, one service, found and used from another node (ONCE=1: then stop)
 	@$(BIN)/dragon demo $(if $(ONCE),--once)
