@@ -64,14 +64,19 @@ class Bridge:
 
     def ask(self, side: Side) -> bytes:
         """Return the next message for `side`; its answer belongs into `answer` before the next is asked for."""
-        queue, chosen, room = self._queues[side], list[Range](), self._message_size
-        while queue and (not chosen or size(queue[-1]) <= room):
-            each = queue.pop()
-            room -= size(each)
-            chosen.append(each)
+        queue, chosen, said, room = self._queues[side], list[Range](), list[Range](), self._message_size
+        while queue:
+            # A list that no message holds is asked for without it: a server answers any list with all of its own.
+            told = queue[-1] if size(queue[-1]) <= self._message_size else replace(queue[-1], ids=())
+            if chosen and size(told) > room:
+                break
+            room -= size(told)
+            chosen.append(queue.pop())
+            said.append(told)
         chosen.sort(key=lambda each: each.lower)
+        said.sort(key=lambda each: each.lower)
         self._asked[side] = chosen
-        return encode(chosen)
+        return encode(said)
 
     def answer(self, side: Side, data: bytes) -> None:
         """Take what `side` said to the last message; `ProtocolError` where that is no answer to it."""
@@ -80,9 +85,9 @@ class Bridge:
         if self._first:
             self._first = False
             self.ours_empty = len(said) == 1 and said[0].mode is Mode.ID_LIST and not said[0].ids
-        before = len(self.found.need) + len(self.found.have)
+        start = asked[0].lower
         onward, again = self._sort(side, asked, said)
-        if again and not onward and len(self.found.need) + len(self.found.have) == before:
+        if again and again[0].lower == start:
             self._idle += 1
             if self._idle > MAX_IDLE:
                 raise ProtocolError("the relay answers without saying anything")
@@ -110,16 +115,8 @@ class Bridge:
             if asked[position].mode is Mode.ID_LIST:
                 asked[position] = self._settle(side, asked[position], each)
             elif each.ids or each.mode is Mode.FINGERPRINT or side == "ours" or self._want_have:
-                onward.append(
-                    each
-                    if size(each) <= self._message_size
-                    else replace(each, mode=Mode.FINGERPRINT, fingerprint=BOGUS, ids=())
-                )
+                onward.append(each)
         return onward, []
-
-    def _fitting(self, said: Range) -> Range:
-        """Return what the other side is told: what was said, or, where no message holds that many ids, "it differs"."""
-        return said if size(said) <= self._message_size else Range(said.lower, said.upper, Mode.FINGERPRINT, BOGUS)
 
     def _settle(self, side: Side, asked: Range, said: Range) -> Range:
         """Compare two lists of one range; return what remains of the question where the answer is only its first part."""
