@@ -9,6 +9,7 @@ import typer
 
 from dragon.cli import output, tables
 from dragon.cli.astroport import app as astroport
+from dragon.cli.sync import app as sync
 from dragon.errors import UsageError
 from dragon.home import Home
 
@@ -39,6 +40,7 @@ def dragon(
 
 
 app.add_typer(astroport, name="astroport")
+app.add_typer(sync, name="sync")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, and print again on every change.")]
