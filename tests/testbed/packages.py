@@ -44,6 +44,10 @@ REQUIREMENTS = (
     Requirement("iproute2", ("ip", "ss"), "two hosts in network namespaces"),
     Requirement("iptables", ("iptables",), "lossy links between hosts in network namespaces"),
     Requirement("procps", ("pgrep",), "process names as pgrep sees them"),
+    Requirement("shellcheck", ("shellcheck",), "generated x_*.sh and the readers of a station's files (tests/unit/astroport)"),
+    Requirement("jq", ("jq",), "readers of a station's files (tests/unit/astroport/consumers)"),
+    Requirement("curl", ("curl",), "services reached as a station's scripts reach them"),
+    Requirement("gawk", ("gawk",), "awk as a station's scripts need it"),
     Requirement("util-linux", ("nsenter", "unshare"), "systemd units (tests/integration/probe/test_systemd.py)"),
 )
 
