@@ -45,11 +45,11 @@ SELDOM: Final = 6 * 3600.0
 READ_BOUND: Final = 30.0
 """Seconds to resolve one name and read what is under it. The scripts give each 20 to 60."""
 
-AT_ONCE: Final = 4
+AT_ONCE: Final = 8
 """Names read at the same time: each is a DHT walk and up to seventy small files."""
 
-PER_LOOK: Final = 64
-"""Nodes read in one look: the rest is due at the next one."""
+PER_LOOK: Final = 32
+"""Strangers read in one look, which takes two minutes at most when none of them answers; the rest is due at the next one."""
 
 REMEMBERED: Final = 4096
 """Names whose last try is remembered; the longest untried is forgotten first."""
@@ -145,12 +145,12 @@ class BashStations:
         await self._read_copies()
         candidates = await self._candidates()
         due = self._due(candidates, fresh)
-        hopeless = [name for name in due if (tried := self._tried.get(name)) is not None and not tried.is_station]
-        await self._each(self._visit, [name for name in due if name not in hopeless], fresh)
+        first = [name for name in due if (tried := self._tried.get(name)) is None or tried.is_station]
+        await self._each(self._visit, first, fresh)
         maps = [tried.channel for tried in self._tried.values() if tried.channel]
         found = await self._each(self._read_map, self._due(dict.fromkeys(maps), fresh=False), fresh)
         mapped = sorted({node_id for each in found for node_id in each}.difference(candidates))
-        await self._each(self._visit, [*self._due(mapped, fresh), *hopeless], fresh)
+        await self._each(self._visit, [*self._due(mapped, fresh), *(name for name in due if name not in first)], fresh)
 
     async def _candidates(self) -> list[str]:
         """Return the ids of nodes that may be stations: those that were, then the bootstrap list's, then other peers."""
@@ -172,15 +172,17 @@ class BashStations:
                 log.debug("%s of the bootstrap list: %s", address, error)
 
     def _due(self, names: Iterable[str], fresh: bool) -> list[str]:
+        """Return who is to be read now: stations, then strangers, then those that had no balise."""
         now = self._clock.monotonic()
-        due = [
-            name
-            for name in names
-            if (fresh or (tried := self._tried.get(name)) is None or tried.due <= now)
-            and name != self._self_id
-            and not self._signs(name)
-        ]
-        return due[:PER_LOOK]
+        stations: list[str] = []
+        strangers: list[str] = []
+        hopeless: list[str] = []
+        for name in names:
+            tried = self._tried.get(name)
+            if name == self._self_id or self._signs(name) or not (fresh or tried is None or tried.due <= now):
+                continue
+            (strangers if tried is None else stations if tried.is_station else hopeless).append(name)
+        return stations + (strangers + hopeless)[:PER_LOOK]
 
     def _signs(self, node_id: str) -> bool:
         held = self._view.node(node_id, self._clock.monotonic())

@@ -80,14 +80,12 @@ class Unsigned:
             return Rejected("unsigned-stale", f"the files of {node_id} say nothing new")
         return Admitted(node_id, self._hold(held, manifest, heard, usable), (spoken, b""))
 
-    def unlearn(self, node_id: str, *, as_kind: Kind) -> bool:
-        """Forget a node and tell it as `as_kind`; False when it was not held."""
+    def unlearn(self, node_id: str) -> None:
+        """Forget a node, if it is held, and tell that it is gone."""
         entry = self.entries.get(node_id)
-        if entry is None:
-            return False
-        self._drop(entry)
-        self._note(entry, as_kind)
-        return True
+        if entry is not None:
+            self._drop(entry)
+            self._note(entry, "gone")
 
     def yield_to(self, signed: Entry) -> None:
         """Forget the unsigned word of a node that has signed a newer one, or that signs now."""
@@ -101,7 +99,7 @@ class Unsigned:
             return
         for entry in tuple(self.entries.values()):
             if entry.heard + self._keep <= at:
-                self.unlearn(entry.node_id, as_kind="gone")
+                self.unlearn(entry.node_id)
             elif entry.state == "live" and entry.heard + LEASE <= at:
                 self._turn(entry, "silent")
                 self._note(entry, "silent")
@@ -136,7 +134,7 @@ class Unsigned:
         """While the set is full, forget a random silent node, else any: nobody can aim at one."""
         while len(self.entries) >= CAPACITY:
             silent = [node_id for node_id, entry in self.entries.items() if entry.state != "live"]
-            self.unlearn(self._rng.choice(silent or list(self.entries)), as_kind="gone")
+            self.unlearn(self._rng.choice(silent or list(self.entries)))
 
     def _deadline(self, entry: Entry) -> float:
         return entry.heard + (LEASE if entry.state == "live" else self._keep)

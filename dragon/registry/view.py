@@ -26,7 +26,7 @@ from dragon.registry.members import Crowd, Members
 from dragon.registry.policy import Policy
 from dragon.registry.roster import Roster
 from dragon.registry.unsigned import Unsigned, merged
-from dragon.registry.verdict import Admitted, Change, Duplicate, Hearing, Rejected, Source, Verdict
+from dragon.registry.verdict import Admitted, Change, Duplicate, Hearing, Kind, Rejected, Source, Verdict
 from registry_schema import FromTheFuture, Manifest, Parsed, Rank, Rejection, check_bounds, equivocates, parse
 
 __all__ = ["Admitted", "Change", "Duplicate", "NodeView", "Policy", "Provider", "Rejected", "State", "Trust", "Verdict", "View"]
@@ -67,7 +67,7 @@ class View:
         self._roster = Roster(self_id, policy, Members(known, unknown, rng), self._marks, self.counters)
         self._entries = self._roster.entries
         # Draws of its own: what nobody signed must not even decide which random number a choice gets.
-        self._unsigned = Unsigned(policy.keep, self._roster.note, random.Random(self_id))  # noqa: S311
+        self._unsigned = Unsigned(policy.keep, self._note_unsigned, random.Random(self_id))  # noqa: S311
 
     # -- what comes in --------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class View:
 
     def unlearn(self, node_id: str) -> None:
         """Forget what was learnt of a node without a signature; what it signed stays."""
-        self._unsigned.unlearn(node_id, as_kind="silent" if node_id in self._entries else "gone")
+        self._unsigned.unlearn(node_id)
         self._roster.tell()
 
     def note_connected(self, node_id: str) -> None:
@@ -433,6 +433,10 @@ class View:
     def _expire(self, at: float) -> None:
         self._roster.expire(at)
         self._unsigned.expire(at)
+
+    def _note_unsigned(self, entry: Entry, kind: Kind) -> None:
+        """Tell what happened to an unsigned node; "gone" would make the store forget what was signed in its name."""
+        self._roster.note(entry, "silent" if kind == "gone" and entry.node_id in self._marks else kind)
 
     def _entry(self, node_id: str) -> Entry | None:
         """Return what is shown of a node: its signed word, unless that has ended and an unsigned one is live."""

@@ -241,7 +241,7 @@ async def test_it_falls_silent_when_its_moats_are_old(world: World) -> None:
 
 
 async def test_a_silent_daemon_and_slow_names_hold_nobody_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that cannot be resolved takes one of four slots for its bound; the stations before it are read at once."""
+    """A name that cannot be resolved takes one of eight slots for its bound; the stations before it are read at once."""
     station = await world.station(1)
     await world.stations.refresh()
     monkeypatch.setattr(bash_stations, "REFRESH_BOUND", 0.05)

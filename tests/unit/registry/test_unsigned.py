@@ -162,6 +162,16 @@ def test_after_a_goodbye_only_newer_files_count() -> None:
     assert world.view.mark(BASH.node_id) is not None
 
 
+def test_what_the_store_remembers_of_a_node_outlives_its_unsigned_word() -> None:
+    """THREATS 1: a mark must not go because of bytes that nobody signed."""
+    mark = (NOW_MS, b"x")
+    world = World(marks={BASH.node_id: mark})
+    learn(world, BASH)
+    world.wait(72 * 3600)
+    assert "gone" not in world.kinds()
+    assert world.view.mark(BASH.node_id) == mark
+
+
 def test_a_closed_swarm_is_closed_to_it_too() -> None:
     world = World(admit=frozenset({OTHER.node_id}))
     assert learn(world, BASH) == "unsigned-not-admitted"
