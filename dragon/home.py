@@ -18,9 +18,6 @@ from pathlib import Path
 
 from dragon.errors import HomeError
 
-SERVICE_RUNTIME = Path("/run/dragon-station")
-"""The runtime folder of `deploy/dragon-station.service` as a system service."""
-
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -91,14 +88,20 @@ class Home:
 
     @property
     def control_sockets(self) -> tuple[Path, ...]:
-        """Where a program may find the control socket of a node of this home: `control_socket` first.
+        """Where a program may find the control socket of a node of this home: where its own would be, then where a node says.
 
         A node that systemd started and a program that cron started have other ideas of `XDG_RUNTIME_DIR` than a shell.
         """
-        own = self.control_socket
-        user = Path("/run/user") / str(os.getuid())
-        temporary = Path(tempfile.gettempdir()) / f"dragon-{os.getuid()}"
-        return tuple(dict.fromkeys((own, *(folder / own.name for folder in (user, SERVICE_RUNTIME, temporary)))))
+        with suppress(OSError, UnicodeDecodeError):
+            said = Path(self.control_pointer.read_text().removesuffix("\n"))
+            if said.is_absolute() and said != self.control_socket:
+                return self.control_socket, said
+        return (self.control_socket,)
+
+    @property
+    def control_pointer(self) -> Path:
+        """The file in which a running node says where its control socket is."""
+        return self.root / "control.path"
 
     def prepare(self) -> None:
         """Create the home (0700) and show that it can be written; `HomeError` says what is in the way."""

@@ -19,7 +19,7 @@ from dragon.api.routes import Routes
 from dragon.api.sockets import api_token, control_socket, loopback_socket
 from dragon.api.watch import PACE, PATIENCE, Watches
 from dragon.config import ApiSettings
-from dragon.home import Home
+from dragon.home import Home, write_atomically
 
 ARRIVAL_TURNS = 5
 """Turns of the event loop from the kernel's accept until asyncio has handed a connection over; three, and room."""
@@ -48,6 +48,8 @@ async def serve_api(
     watches = Watches(backend.on_change, pace, patience)
     async with AsyncExitStack() as stack:
         doors = [stack.enter_context(control_socket(home.control_socket))]
+        await asyncio.to_thread(write_atomically, home.control_pointer, f"{home.control_socket}\n".encode())
+        stack.callback(home.control_pointer.unlink, missing_ok=True)
         port: int | None = None
         token = ""
         if settings.tcp is not None:

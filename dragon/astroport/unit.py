@@ -22,9 +22,6 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 CALL_SECONDS = 900.0
 """The unit's own TimeoutStartSec: a first start may build Kubo."""
 
-WORKING = frozenset({"running", "degraded", "starting", "maintenance"})
-"""Words of `systemctl is-system-running` that mean that a manager answers."""
-
 
 def source(scope: Scope) -> str:
     """Return the unit as shipped: in the wheel beside this file, in a checkout in `deploy`. Raises `LocalError`."""
@@ -94,7 +91,7 @@ class Manager:
     @property
     def works(self) -> bool:
         """Whether such a manager answers here, and takes orders from us."""
-        return self.may_write and self._ask("is-system-running") in WORKING
+        return self.may_write and self._ask("show", "--property=Version").startswith("Version=")
 
     def is_running(self, unit: str) -> bool:
         return self._ask("is-active", unit) == "active" and self._ask("is-enabled", unit) == "enabled"

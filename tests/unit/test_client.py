@@ -181,12 +181,12 @@ def test_a_node_is_found_wherever_its_manager_put_the_socket(tmp_path: Path, mon
     """systemd gives a service another runtime folder than cron gives a script: nobody has to know."""
     temporary = tempfile.mkdtemp(prefix="drt-")
     try:
-        monkeypatch.setattr("dragon.home.SERVICE_RUNTIME", Path(temporary))
         monkeypatch.setenv("XDG_RUNTIME_DIR", temporary)
         with served(Home(tmp_path)):
             monkeypatch.delenv("XDG_RUNTIME_DIR")
             assert Control(Home(tmp_path)).version()["api"] == 1
             with pytest.raises(errors.NotRunning, match="no node is running"):
                 Control(Home(tmp_path / "other")).version()
+        assert list(tmp_path.iterdir()) == []
     finally:
         shutil.rmtree(temporary)
