@@ -73,8 +73,10 @@ class HttpBeacon:
         self._host = host
         self._waiting: deque[str] = deque()
         self._wake = asyncio.Event()
-        self._visitors = 0
+        self.visitors = 0
+        """Who is being served now."""
         self.port = port
+        self.serves = False
         self.problem = ""
         """Why it does not serve; empty when it does."""
         self.counters: Counter[str] = Counter()
@@ -87,9 +89,11 @@ class HttpBeacon:
                 server = await self._opened()
                 if server is not None:
                     async with server:
+                        self.serves = True
                         await server.serve_forever()
                 await self._clock.sleep(RETRY)
         finally:
+            self.serves = False
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
@@ -107,11 +111,11 @@ class HttpBeacon:
         return server
 
     async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._visitors >= VISITORS:
+        if self.visitors >= VISITORS:
             self.counters["turned-away"] += 1
             writer.transport.abort()
             return
-        self._visitors += 1
+        self.visitors += 1
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._answer(reader, writer)
@@ -120,7 +124,7 @@ class HttpBeacon:
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             self.counters["gave-up"] += 1
         finally:
-            self._visitors -= 1
+            self.visitors -= 1
             writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,6 +173,6 @@ class HttpBeacon:
                     await self._read(node_id)
                 except DragonError as error:
                     log.debug("UPSYNC of %s: %s", node_id, error)
-                self._waiting.popleft()  # only now: while it is being read it is known
                 await self._clock.sleep(READ_PAUSE)
+                self._waiting.popleft()  # only now: whoever asks again meanwhile is read already
             self._wake.clear()

@@ -26,8 +26,8 @@ from tests.testbed.services import RunningService, start_service
 from tests.unit.connect.sockets import get
 
 OLLAMA = 11434
-UPLANET = "g1AT6CJW8yVKwUuQc7sM5Kk9GZVTpbZYk9PfjNXtvnNgAJZ1"
-"""A public example of a Ğ1 address (forum.duniter.org/t/13716)."""
+UPLANET = "g1P5WrGVpqGaEYuGkD4osfxPscfk6uBUqeYh44i2nW65oGGaK"
+"""What a UPlanet is known by: a Ğ1 address, of a key made for the tests."""
 
 MODULES = """\
 # name|port|check|install_group|label
