@@ -34,6 +34,9 @@ DOCUMENT: Final = "12345.json"
 MOATS: Final = "_MySwarm.moats"
 TIMES: Final = frozenset({MOATS, "_MySwarm.staom"})
 
+STOPPED: Final = frozenset({"y_ssh.pub", "z_ssh.pub"})
+"""What the originals' STOP takes away besides the scripts (ASTROPORT fact 1.3); x_ssh.pub stays."""
+
 _SECONDS_DIGITS = 11  # of a time in seconds; NODE.refresh.sh writes eighteen, which never grow old
 
 _MAX_SCRIPT = 65536
@@ -50,10 +53,18 @@ class Balise:
         self._layer = Layer(zen.tmp, journal, within=zen.root)
 
     def lay(
-        self, facts: StationFacts, offers: Iterable[Offer], envelope: bytes | None, catalogue: Catalogue, now: float
+        self,
+        facts: StationFacts,
+        offers: Iterable[Offer],
+        envelope: bytes | None,
+        catalogue: Catalogue,
+        now: float,
+        *,
+        stopped: bool = False,
     ) -> Laid:
         """Make the directory say `facts` and `offers`. `envelope`: our manifest as published; `now`: seconds since the epoch.
 
+        `stopped`: the operator withdrew all offers, and the y and z keys go with them, as after the originals' STOP.
         Returns what changed, by bare file names. Raises `HomeError` where the place cannot be written.
         """
         self._adopt_lost()
@@ -68,7 +79,8 @@ class Balise:
         }
         self._layer.adopt(self._node_id, self._made_private(facts, files))
         slugs = {offer.slug for offer in offers} | self._slugs_of_others()
-        files |= {name: File(text.encode()) for name, text in _texts(facts, stamp).items()}
+        hidden = STOPPED if stopped else frozenset()
+        files |= {name: File(text.encode()) for name, text in _texts(facts, stamp).items() if name not in hidden}
         if envelope is not None or (envelope := self._last_envelope()) is not None:
             files[MANIFEST] = File(envelope)
         page, target = page_name(facts.hostname), facts.channel or facts.node_id

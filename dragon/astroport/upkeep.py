@@ -174,7 +174,10 @@ class Upkeep:
         offers, facts, catalogue = self._serving.offers(), self._facts, self._catalogue()
         publication, now = self._registry.publication, self._clock.now_ms() / 1000
         envelope = publication.envelope if publication else None
-        balise = await self._attempt("balise", lambda: self._balise.lay(facts, offers, envelope, catalogue, now))
+        stopped = self._serving.paused
+        balise = await self._attempt(
+            "balise", lambda: self._balise.lay(facts, offers, envelope, catalogue, now, stopped=stopped)
+        )
         cache = await self._attempt("swarm cache", lambda: self._cache.lay(nodes, catalogue, now))
         self._standing, self._tried_at = await asyncio.to_thread(self._looks), self._clock.monotonic()
         if balise or cache:

@@ -179,6 +179,8 @@ class Serving:
     def _follow(self) -> None:
         if self._survey is not None:
             self.update(self._survey)
+        for callback in self._callbacks:  # also where no offer changed: whether there may be any is news as well
+            callback()
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Apply new rules at once: what became private is withdrawn, changed access is checked again."""

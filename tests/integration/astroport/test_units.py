@@ -88,7 +88,7 @@ class Station:
 
         def stands() -> bool:
             found = self.listeners()
-            return bool(found) and (channel in found) == offered
+            return found is not None and len(found) > 0 and (channel in found) == offered
 
         wait_for(stands, PATIENT, lambda: f"ollama offered: {not offered}\n{self.listeners()}\n{self.log}")
 

@@ -60,6 +60,16 @@ def as_bash(zen: Zen, at: float, services: dict[str, int]) -> None:
         (zen.balise(ID) / name).write_bytes(data)
 
 
+def test_stopped_the_keys_of_the_higher_levels_go_with_the_scripts(balise: Balise, zen: Zen) -> None:
+    lay(balise)
+    laid = balise.lay(FULL, (), envelope(), CATALOGUE, NOW, stopped=True)
+    assert laid.removed == ("x_ollama.sh", "x_ssh.sh", "x_strfry.sh", "y_ssh.pub")
+    balise.lay(facts(ID, keys=PublicKeys(x=KEY)), (), envelope(), CATALOGUE, NOW, stopped=True)
+    assert (zen.balise(ID) / "x_ssh.pub").read_text() == KEY + "\n"
+    lay(balise)
+    assert (zen.balise(ID) / "y_ssh.pub").read_text() == KEY + "\n"
+
+
 def test_everything_that_readers_look_for(balise: Balise, zen: Zen) -> None:
     laid = lay(balise)
     folder = zen.balise(ID)
