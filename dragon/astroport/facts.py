@@ -7,6 +7,7 @@ that lead nowhere, pipes and folders of that name say nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import socket
@@ -27,6 +28,9 @@ MAX_FACT: Final = 64 * 1024
 
 MAX_DOCUMENT: Final = 1 << 20
 """Bytes of a 12345.json: full ones have some ten thousand."""
+
+MAX_DEPTH: Final = 16
+"""Nesting in a 12345.json: full ones have four levels."""
 
 MAX_PEOPLE: Final = 10_000
 """Folders of people that are counted; a station has dozens."""
@@ -163,14 +167,23 @@ def read_document(file: Path) -> dict[str, Any]:
 
 
 def parse_document(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object that `text` is, an empty one when it is none."""
+    """Return the JSON object that `text` is, an empty one when it is none: too long, too deep, or with what JSON has not."""
     if len(text) > MAX_DOCUMENT:
         return {}
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) and _is_sound(document, MAX_DEPTH) else {}
+
+
+def _is_sound(value: object, depth: int) -> bool:
+    """Tell whether `value` nests at most `depth` deep and can be written as JSON again."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if not isinstance(value, dict | list):
+        return True
+    return depth > 0 and all(_is_sound(each, depth - 1) for each in (value.values() if isinstance(value, dict) else value))
 
 
 def host_word(name: str) -> str:

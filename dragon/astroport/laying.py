@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from dragon.astroport.laid_journal import LaidJournal, is_name
-from dragon.astroport.placing import FOLDER, File, clear, create, differs, held, looks, remove, replace
+from dragon.astroport.placing import FOLDER, File, clear, create, differs, held, looks, remove, replace, unfinished
 from dragon.errors import HomeError
 
 STAGING: Final = ".dragon-laying"
@@ -214,6 +214,8 @@ class Layer:
             return
         try:
             done.removed += [f"{folder}/{name}" for name in sorted(self._ours[folder]) if remove(place, name)]
+            for name in self._ours[folder]:
+                remove(place, unfinished(name))
         finally:
             os.close(place)
         self._ours.pop(folder)

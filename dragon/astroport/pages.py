@@ -23,4 +23,4 @@ def page_to(name: str) -> str:
 
 def compact(document: Mapping[str, Any]) -> bytes:
     """Return a document as JSON, as `jq` prints it: others look into it line by line."""
-    return json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
+    return json.dumps(document, ensure_ascii=False, indent=2).encode(errors="replace") + b"\n"

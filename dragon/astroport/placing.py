@@ -72,7 +72,7 @@ def differs(place: int, name: str, file: File) -> bool:
 
 def replace(place: int, name: str, file: File) -> bool:
     """Put `file` in its place in one step. A link of that name is replaced itself, what it points to stays untouched."""
-    temporary = f".{name}.dragon"
+    temporary = unfinished(name)
     with suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=place)
     create(place, temporary, file)
@@ -83,6 +83,11 @@ def replace(place: int, name: str, file: File) -> bool:
             os.unlink(temporary, dir_fd=place)
         raise
     return True
+
+
+def unfinished(name: str) -> str:
+    """Return the name under which a file is written; a crash may leave one, which the next writing of the file takes away."""
+    return f".{name}.dragon"
 
 
 def create(place: int, name: str, file: File) -> None:

@@ -171,7 +171,20 @@ def test_a_hostile_document_never_reaches_the_manifest(zen: Zen, document: Any) 
     assert ".." not in said
 
 
-@pytest.mark.parametrize("text", ['{"a": NaN', "[" * 100_000, '"' * 10, "{}" * 2, "\x00", "1" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": NaN}',
+        '{"a": [1e999]}',
+        '{"a":' * 17 + "1" + "}" * 17,
+        '{"a":' * 900 + "1" + "}" * 900,
+        "[" * 100_000,
+        '"' * 10,
+        "{}" * 2,
+        "\x00",
+        "1" * 5000,
+    ],
+)
 def test_what_is_no_document(text: str) -> None:
     assert parse_document(text) == {}
 

@@ -136,6 +136,18 @@ def test_a_crash_between_journal_and_files_leaves_nothing_unknown(layer: Layer, 
     assert list(place.iterdir()) == []
 
 
+def test_a_crash_while_a_file_is_written_leaves_nothing_for_ever(layer: Layer, place: Path) -> None:
+    layer.lay({"a": order({"x": "1", "y": "1"})})
+    (place / "a" / ".x.dragon").write_text("half")
+    layer.lay({"a": order({"x": "2", "y": "1"})})
+    assert sorted(each.name for each in (place / "a").iterdir()) == ["x", "y"]
+    (place / "a" / ".y.dragon").write_text("half")
+    (place / STAGING / "b").mkdir(parents=True)
+    (place / STAGING / "b" / "x").write_text("half")
+    layer.lay({"b": order({"x": "2"})})
+    assert [each.name for each in place.iterdir()] == ["b"]
+
+
 def test_links_are_never_followed(layer: Layer, place: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -167,6 +167,21 @@ def test_what_the_stations_scripts_fetch_is_laid_over(cache: SwarmCache, zen: Ze
     assert sorted(each.name for each in folder.iterdir()) == left
 
 
+@pytest.mark.parametrize(
+    "planted",
+    [b"x" * (2 << 20), b"[" * 100_000, b'{"a":' * 5000, b'{"ipfsnodeid": "\\ud800"}', b"\xff\xfe", b'{"capacities": {"a": NaN}}',
+     b'{"ipfsnodeid": "' + A.encode() + b'", "x": "\\ud800", "y": ["$(touch canary)"], "z": 1e999}'],
+)  # fmt: skip
+def test_a_hostile_document_is_replaced(cache: SwarmCache, zen: Zen, planted: bytes) -> None:
+    as_fetched(zen, A)
+    (zen.swarm / A / "12345.json").write_bytes(planted)
+    cache.lay([station(A, "ollama")], CATALOGUE, NOW)
+    text = (zen.swarm / A / "12345.json").read_text()
+    assert "canary" not in text
+    document = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert document["captain"] == "cap@example.org"
+
+
 def test_wiped_and_laid_again(cache: SwarmCache, zen: Zen) -> None:
     nodes = [station(A, "ollama"), station(B, "strfry")]
     cache.lay(nodes, CATALOGUE, NOW)
