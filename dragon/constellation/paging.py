@@ -2,7 +2,8 @@
 
 The next page begins in the second in which the last one ended, so that nothing of that second is lost; what comes twice is
 known by its id. A relay may cap pages lower than it says, so a short page is no end; a page without news is. Where one second
-holds more than a page, that second is asked for in parts: some of the authors, some of the kinds.
+holds more than a page, that second is asked for in parts: some of the authors, some of the kinds. A relay that leaves the end
+of a window out (nostr-relay does; NIP-01 counts it in) is found out at the first border, and asked for a second more.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Pages:
         self._limit = limit
         self._covered = covered
         self._border: frozenset[str] = frozenset()
+        self._beyond = 0
+        """1 where the relay was seen to leave `until` itself out."""
         self._longest = LOWEST_CAP
         self._parts: list[Wanted] = []
         self._done = False
@@ -42,14 +45,18 @@ class Pages:
     def question(self) -> dict[str, Any]:
         """Return the filter to ask with next; `done` tells that there is none."""
         if self._parts:
-            return self._parts[-1].filter(limit=self._limit)
-        return replace(self.wanted, until=self.until).filter(limit=self._limit)
+            second = self._parts[-1]
+            return replace(second, until=second.until + self._beyond).filter(limit=self._limit)
+        return replace(self.wanted, until=self.until + self._beyond).filter(limit=self._limit)
 
     def answer(self, events: Sequence[Frame]) -> list[Frame]:
         """Take a page; return what of it had not come with the page before."""
         if self._parts:
             self._part(len(events), self._parts.pop())
             return list(events)
+        if self._border and not self._beyond and not any(event.created_at == self.until for event in events):
+            self._beyond = 1
+            return []
         fresh = [event for event in events if event.id not in self._border]
         times = [event.created_at for event in fresh if self.wanted.since <= event.created_at <= self.until]
         full = len(events) >= min(self._longest, self._limit)
