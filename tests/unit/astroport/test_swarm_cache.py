@@ -169,8 +169,11 @@ def test_what_the_stations_scripts_fetch_is_laid_over(cache: SwarmCache, zen: Ze
 
 @pytest.mark.parametrize(
     "planted",
-    [b"x" * (2 << 20), b"[" * 100_000, b'{"a":' * 5000, b'{"ipfsnodeid": "\\ud800"}', b"\xff\xfe",
-     b'{"capacities": {"a": NaN}}', b'{"ipfsnodeid": "' + A.encode() + b'", "x": "\\ud800", "y": ["$(touch canary)"], "z": 1e999}'],
+    [
+        b"x" * (2 << 20), b"[" * 100_000, b'{"a":' * 5000, b'{"ipfsnodeid": "\\ud800"}', b"\xff\xfe",
+        b'{"capacities": {"a": NaN}}',
+        b'{"ipfsnodeid": "' + A.encode() + b'", "x": "\\ud800", "y": ["$(touch canary)"], "z": 1e999}',
+    ],
 )  # fmt: skip
 def test_a_hostile_document_is_replaced(cache: SwarmCache, zen: Zen, planted: bytes) -> None:
     as_fetched(zen, A)
