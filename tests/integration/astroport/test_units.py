@@ -218,3 +218,37 @@ def test_systemd_finds_nothing_wrong_with_the_units(scope: Scope, tmp_path: Path
         command = ["systemd-analyze", *(["--user"] if scope == "user" else []), "verify", "--man=no", str(unit)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT in line]) == (0, []), done.stderr
+
+
+def test_the_walls_of_the_system_unit_leave_a_station_what_it_needs(station: Station) -> None:
+    """The system unit's walls around a real node.
+
+    Taken out is only what the test's manager cannot do: another user's identity, a /tmp of its own (this station lies there),
+    /run/dragon-station, and mounts below /proc, which containers refuse.
+    """
+    values = values_for(
+        "system", command=executable(), dragon_home=station.dragon_home, zen=station.zen, user="root", group="root", ssh=False
+    )
+    (station.systemd.units / UNIT).write_text(filled(source("system"), values))
+    runtime = station.systemd.runtime / "dragon-station"
+    out = "User=\nGroup=\nPrivateTmp=no\nProtectKernelTunables=no\nProtectKernelLogs=no\n"
+    environment = f"Environment=XDG_RUNTIME_DIR={runtime} HOME={station.home}\n"
+    (station.systemd.units / f"{UNIT}.d" / "test.conf").write_text(f"[Service]\n{out}{environment}")
+    station.systemd.systemctl("daemon-reload")
+    station.systemd.systemctl("start", UNIT)
+    assert station.systemd.systemctl("is-active", UNIT) == "active", station.systemd.systemctl("status", UNIT) + station.log
+    station.until_offered(True)
+    script = station.zen / "tmp" / station.kubo.node_id / "x_ollama.sh"
+    wait_for(script.exists, PATIENT, lambda: station.log)
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert json.loads(station.dragon("status", "--json"))["offers"] == 1
+
+    inside = ["nsenter", "--target", station.unit(UNIT, "MainPID"), "--mount", "--"]
+    for place, writable in ((station.zen, True), (station.dragon_home, True), (station.home, False), (Path("/usr"), False)):
+        tried = subprocess.run(
+            [*inside, "touch", str(place / "written")], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (tried.returncode == 0) == writable, (place, tried.stderr)
+    station.systemd.systemctl("restart", "ipfs.service")
+    station.until_offered(True)
+    assert station.unit(UNIT, "NRestarts") == "0"
