@@ -50,11 +50,11 @@ def keep(*, dry_run: bool, as_json: bool) -> int:
 
 
 def speakers(peers: Sequence[Document]) -> dict[str, str]:
-    """Return node id → NOSTR key of the other nodes whose signed manifest names one."""
+    """Return node id → NOSTR key of the other live nodes whose signed manifest names one."""
     return {
         str(peer["id"]): str(peer["station"]["hex"])
         for peer in peers
-        if peer.get("trust") == "signed" and not peer.get("self") and peer.get("station", {}).get("hex")
+        if (peer["trust"], peer["state"], peer["self"]) == ("signed", "live", False) and peer.get("station", {}).get("hex")
     }
 
 

@@ -16,8 +16,11 @@ from nostr_sdk import LocalRelay, LocalRelayBuilder, RateLimit
 from dragon.astroport.authorized_keys import BEGIN, END
 from dragon.astroport.key_keeping import AuthorizedKeys
 from dragon.astroport.relay_events import MAX_EVENTS, station_events
+from dragon.cli.main import run
 from dragon.clock import SystemClock
 from dragon.errors import LocalError
+from dragon.home import Home
+from tests.testbed.backend import PlainBackend, a_peer, api
 from tests.unit.astroport.nostr import UPLANET, author, report, ssh_key
 
 OWL, RAVEN, SELF = "12D3KooWOwl", "12D3KooWRaven", "12D3KooWSelf"
@@ -72,6 +75,30 @@ async def test_from_a_real_relay_into_the_file(relay: str, tmp_path: Path) -> No
     await put(relay, report(RAVEN, author("raven"), at=now))
     await keeper.keep()
     assert file.read_bytes().startswith(BEGIN + line(OWL) + line(RAVEN) + END)
+
+
+async def test_the_command_shows_and_writes(
+    relay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, zen = Home(tmp_path / "dragon"), tmp_path / "home" / ".zen"
+    (zen / "game").mkdir(parents=True)
+    home.prepare()
+    home.config_file.write_text(f'[astroport]\nauthorized_keys = true\n[constellation]\nrelay = "{relay.rstrip("/")}"\n')
+    for name, value in (("HOME", zen.parent), ("ZEN_HOME", zen), ("DRAGON_HOME", home.root), ("XDG_RUNTIME_DIR", "")):
+        monkeypatch.setenv(name, str(value))
+    backend = PlainBackend()
+    backend.known_peers = [
+        a_peer(SELF, "self", self=True, station={"uplanet": UPLANET}),
+        a_peer(OWL, "owl", station={"hex": author("owl").public_key.hex()}),
+    ]
+    await put(relay, report(OWL, author("owl"), at=int(time.time())), report(OWL, author("raven"), at=int(time.time())))
+    file = zen.parent / ".ssh" / "authorized_keys"
+    async with api(home, backend):
+        assert await asyncio.to_thread(run, ["astroport", "keys", "--dry-run"]) == 0
+        assert capsys.readouterr().out == f"would let in  {line(OWL).decode()}"
+        assert not file.exists()
+        assert await asyncio.to_thread(run, ["astroport", "keys"]) == 0
+    assert file.read_bytes() == BEGIN + line(OWL) + END
 
 
 async def test_more_authors_than_one_filter_takes(relay: str) -> None:
