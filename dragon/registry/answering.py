@@ -195,12 +195,11 @@ class Answering:
         await channel.send(End(count))
 
     async def _send_envelope(self, channel: Channel, node_id: str) -> None:
-        now = self._clock.monotonic()
-        data, held = self._view.envelope(node_id), self._view.node(node_id, now)
-        if data is None or held is None or held.trust != "signed":  # else the age would be that of another word
+        data, age = self._view.envelope(node_id), self._view.age(node_id, self._clock.monotonic())
+        if data is None or age is None:
             await channel.send(End(0))
             return
-        await channel.send(Batch(tuple(aged([(data, held.last_seen)]))))
+        await channel.send(Batch(tuple(aged([(data, age)]))))
         await channel.send(End(1))
 
     async def _take(self, caller: str, channel: Channel) -> None:

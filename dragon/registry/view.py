@@ -226,6 +226,11 @@ class View:
         entry = self._entries.get(node_id)
         return (entry.data or None) if entry else None
 
+    def age(self, node_id: str, at: float) -> float | None:
+        """Return the seconds for which that envelope has been heard, None where there is none."""
+        entry = self._entries.get(node_id)
+        return max(at - entry.heard, 0.0) if entry and entry.data else None
+
     def proof(self, node_id: str) -> tuple[bytes, bytes] | None:
         """Return two envelopes that `node_id` signed under one sequence, if it ever did."""
         entry = self._entries.get(node_id)

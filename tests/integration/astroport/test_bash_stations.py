@@ -183,6 +183,29 @@ async def test_of_a_hundred_megabytes_a_fraction_is_fetched(world: World) -> Non
     assert MAX_BEACON < await _received(world.mine) - before < LARGE / 10
 
 
+async def test_links_and_folders_where_files_should_be(world: World) -> None:
+    """THREATS 19: what they point at is not read, neither there nor here."""
+    station = await asyncio.to_thread(world.station)
+    folder = world.folder / "odd"
+    folder.mkdir()
+    files = balise(station.node_id, int(time.time()), {"ollama": 11434, "qdrant": 6333, "strfry": 9999})
+    target = world.folder / "x_ollama.sh"
+    for name, data in files.items():
+        (folder / name if name != target.name else target).write_bytes(data)
+    (folder / target.name).symlink_to(target)
+    (folder / "x_qdrant.sh").unlink()
+    (folder / "x_qdrant.sh").mkdir()
+    (folder / "x_qdrant.sh" / "inner").write_bytes(b"inner")
+    (folder / f"x_$(touch {world.folder.name}).sh").write_bytes(b"#!/bin/bash\n")
+    (folder / "12345.json").unlink()
+    (folder / "12345.json").symlink_to("/etc/passwd")
+    cid = (await asyncio.to_thread(station.daemon.ipfs, "add", "-rQ", str(folder))).strip()
+    await asyncio.to_thread(station.daemon.ipfs, "name", "publish", "--allow-offline", f"/ipfs/{cid}")
+    await world.sees(station, "strfry")
+    # Of a link Kubo returns the words where it points, which are no script and no JSON; a folder is no file.
+    assert {"script-incomplete", "beacon-json", "script-missing", "script-name"} <= world.stations.counters.keys()
+
+
 def _noise(count: int) -> bytes:
     """Bytes of which no two blocks are alike, so that none of them comes for nothing."""
     return random.Random(1).randbytes(count // 2).hex().encode()

@@ -85,6 +85,16 @@ def test_unsigned_serves_only_while_every_signed_breaker_is_open() -> None:
     assert choose([replace(A, trust="ipns"), B], First(), 0.1, tried={"B": "HTTP 500"}).provider == replace(A, trust="ipns")
 
 
+def test_whose_turn_it_is_does_not_depend_on_who_signs_nothing() -> None:
+    rotate, hearsay = Rotate(), replace(B, trust="ipns")
+    both = [A, hearsay, C]
+    assert choose(both, rotate, 0.0).provider == A
+    assert choose(both, rotate, 0.0, tried={"A": "away", "C": "away"}).provider == hearsay
+    assert choose(both, rotate, 0.0).provider == C
+    assert choose(both, rotate, 0.0, tried={"A": "away", "C": "away"}).provider == hearsay
+    assert choose([replace(A, node_id="0"), *both], rotate, 0.0).provider == replace(A, node_id="0")
+
+
 def test_measured_outranks_claimed() -> None:
     boaster = replace(A, load=0.0, measured=PeakEwma(2.0, 0.0))
     honest = replace(B, load=0.9, measured=PeakEwma(0.05, 0.0))

@@ -156,6 +156,8 @@ def test_after_a_goodbye_only_newer_files_count() -> None:
     world.wait(60)
     assert learn(world, BASH, world.now_ms) == "new"
     assert (world.state(BASH), providers(world)) == ("live", [(BASH.node_id, "ipns")])
+    assert world.view.envelope(BASH.node_id) is not None
+    assert world.view.age(BASH.node_id, world.at) == 60  # what is relayed is as old as it was
     world.kinds()
     world.view.unlearn(BASH.node_id)
     assert (world.state(BASH), world.kinds()) == ("left", ["silent"])  # "gone" would make the store forget its mark
