@@ -18,6 +18,7 @@ from dragon.cli.logs import set_up_logging
 from dragon.cli.output import note, print_json, print_line, print_table
 from dragon.clock import SystemClock
 from dragon.config import ConstellationSettings, load_settings
+from dragon.constellation.figures import verdict
 from dragon.constellation.history import History
 from dragon.constellation.kinds import DEFAULT_KINDS, DIRECT_MESSAGE, STATION_KINDS
 from dragon.constellation.places import Places
@@ -29,6 +30,7 @@ from dragon.text import clean
 
 if TYPE_CHECKING:
     from dragon.client import Control
+    from dragon.constellation.job import Job
     from dragon.constellation.prerequisites import Need
     from dragon.constellation.progress import Progress
     from dragon.constellation.session import Wish
@@ -74,7 +76,7 @@ class Asked:
             dry_run=self.dry_run,
             verify=self.verify,
             timeout=settings.timeout if self.timeout is None else self.timeout,
-            mode="scheduled" if self.scheduled else "follow" if self.follow else "sync",
+            mode="scheduled" if self.scheduled else "sync",
             drop_visitors=as_scripts,
         )
 
@@ -89,9 +91,11 @@ def run(home: Home, asked: Asked, *, parent: int | None, verbose: bool, as_json:
     if asked.scheduled and wait_for(last_run(places.stamps, time.time()), time.time(), settings.every) > 0:
         print_line("skipped: a run began lately")
         return 0
-    report = perform(
-        node, facts, places, settings, asked.wish(settings, places), parent=parent, verbose=verbose, as_json=as_json
-    )
+    wish = asked.wish(settings, places)
+    if asked.follow:
+        report = stay(node, facts, places, settings, wish, parent=parent, as_json=as_json)
+    else:
+        report = perform(node, facts, places, settings, wish, parent=parent, verbose=verbose, as_json=as_json)
     if as_json:
         print_json(report)
     else:
@@ -123,6 +127,55 @@ def perform(
 
     with shown_progress(visible=not as_json and sys.stderr.isatty(), verbose=verbose) as (say, progress):
         return asyncio.run(work(say, progress))
+
+
+def stay(
+    node: Control,
+    facts: Document,
+    places: Places,
+    settings: ConstellationSettings,
+    wish: Wish,
+    *,
+    parent: int | None,
+    as_json: bool,
+) -> Document:
+    """Run once, then follow until a signal; return the report of the following. Raises what keeps a run from starting."""
+    from dragon.constellation.following import Follower
+    from dragon.constellation.lock import RunGoesOn
+    from dragon.constellation.prerequisites import needs
+    from dragon.constellation.session import Session
+    from dragon.constellation.ways import Ways
+
+    def say(text: str) -> None:
+        print(clean(text, 2000), file=sys.stderr)
+
+    async def work() -> Document:
+        refuse(await needs(facts, places), as_json=as_json)
+        clock, stop, identity = SystemClock(), stop_on_signals(parent), await asyncio.to_thread(node.status)
+        session = Session(wish, facts, places, settings, node, clock, say=say, identity=identity)
+        try:
+            report = await session.run(stop)
+        except RunGoesOn as error:
+            say(f"{error}: following at once")
+        else:
+            say(f"backfill {verdict(report)}: {report['stored']} new events of {report['received']}; following")
+        if stop.is_set():
+            return report
+        ways, history = Ways(node, settings.hosts, facts["local"]["url"] or ""), History(places.runs)
+
+        def job_of(now: Mapping[str, Any]) -> Job:
+            return session.job(ways, now["hexes"], time.time())
+
+        try:
+            now = await asyncio.to_thread(node.constellation)  # the backfill may have found friends
+            followed = await Follower(node, places, clock, ways, job_of, session.about("")).run(now, stop)
+        finally:
+            await ways.close()
+        followed["run"] = history.new_run(followed["started"])
+        history.keep(followed)
+        return followed
+
+    return asyncio.run(work())
 
 
 def refuse(found: Sequence[Need], *, as_json: bool) -> None:

@@ -115,7 +115,7 @@ class Session:
             authors = await self._authors()
             for level, text in beginning(len(authors), self.wish.days, [str(peer["alias"]) for peer in self.facts["peers"]]):
                 journals.line(level, text)
-            outcome = await self._synchronise(self._job(ways, authors, started), stop)
+            outcome = await self._synchronise(self.job(ways, authors, started), stop)
             if self.wish.writes and outcome.stored:
                 await self._friends(authors)
         finally:
@@ -123,7 +123,7 @@ class Session:
             await asyncio.gather(keeping, return_exceptions=True)
             await ways.close()
             status.clear()
-        report = document(self._about(run), outcome, self.timeline.samples)
+        report = document(self.about(run), outcome, self.timeline.samples)
         for level, text in ending(report):
             journals.line(level, text)
         history.keep(report)
@@ -139,7 +139,8 @@ class Session:
             working.cancel()  # asks it to stop; the outcome so far comes all the same
         return await working
 
-    def _job(self, ways: Ways, authors: Sequence[str], started: float) -> Job:
+    def job(self, ways: Ways, authors: Sequence[str], started: float) -> Job:
+        """Return what the engine is asked to do."""
         wish, local, until = self.wish, self.facts["local"], int(started)
         return Job(
             peers=tuple(ways.peer(node) for node in self.facts["peers"]),
@@ -193,7 +194,8 @@ class Session:
                 self._note(f"{path.name} was removed by another program during the run")
             await self.clock.sleep(EVERY)
 
-    def _about(self, run: str) -> About:
+    def about(self, run: str) -> About:
+        """Return what a report says of us."""
         local, authors = self.facts["local"], self.facts["authors"]
         failed = [f"{one['alias']} ({one['error']})" for one in authors["nodes"] if one["error"]]
         notes = [*self.notes, *([f"no list of authors from {', '.join(failed)}"] if failed else [])]

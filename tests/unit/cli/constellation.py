@@ -17,7 +17,7 @@ from dragon.api import Document
 from dragon.errors import NoProvider
 from dragon.kubo.types import LOOPBACK
 from registry_schema import ed25519_node_id
-from tests.testbed.backend import PlainBackend, a_constellation
+from tests.testbed.backend import PlainBackend, a_constellation, a_peer
 from tests.testbed.events import Author, Event
 from tests.testbed.ports import free_port
 
@@ -65,6 +65,10 @@ def relays(number: int) -> Iterator[list[Relay]]:
             relay.close()
 
 
+def a_relay_node(alias: str) -> Document:
+    return a_peer(node_id(alias), alias, offers=[{"slug": "strfry", "port": 7777}])
+
+
 class RelayBackend(PlainBackend):
     """`peers`: alias → port of its relay; a port of 0 is a tunnel that does not open."""
 
@@ -80,7 +84,15 @@ class RelayBackend(PlainBackend):
             local={"url": local, "tool": None},
         )
         self.known_constellation.update(fields)
+        self.known_peers = [a_relay_node(alias) for alias in peers]
         self.standing: set[int] = set()
+
+    def join(self, alias: str, port: int) -> None:
+        """A further node offers its relay from now on."""
+        self.ports[node_id(alias)] = port
+        peer = {"id": node_id(alias), "alias": alias, "trust": "signed", "relay": ""}
+        self.known_constellation = {**self.known_constellation, "peers": [*self.known_constellation["peers"], peer]}
+        self.known_peers = [*self.known_peers, a_relay_node(alias)]
 
     async def forward(
         self,

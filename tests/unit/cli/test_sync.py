@@ -284,6 +284,43 @@ def test_two_at_once_are_one(home: Home, people: list[Author], three: list[Relay
     assert len(runs(home)) == 1
 
 
+def test_following_brings_what_appears_from_whoever_is_there(
+    home: Home, people: list[Author], three: list[Relay], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, alpha, beta = three
+    before = people[0].note("before", created_at=NOW - 60)
+    alpha.put(before)
+    with a_node(home, RelayBackend({"alpha": alpha.port}, mine.url, people)) as backend:
+        process = spawned(home, "--follow", "--json")
+
+        def status() -> Any:
+            return json.loads(printed("status --json", capsys))
+
+        def following(*aliases: str) -> bool:
+            peers = (status()["follow"] or {}).get("peers", [])
+            return sorted(peer["alias"] for peer in peers if peer["state"] == "ok") == sorted(aliases)
+
+        wait_for(lambda: following("alpha"), 60)
+        assert mine.ids() == {before["id"]}, "the backfill came first"
+        now = people[1].note("now", created_at=int(time.time()))
+        alpha.put(now, Author("nobody").note("not of our people", created_at=int(time.time())))
+        wait_for(lambda: now["id"] in mine.ids(), 30)
+        backend.join("beta", beta.port)
+        wait_for(lambda: following("alpha", "beta"), 60)
+        there = people[2].note("there", created_at=int(time.time()))
+        beta.put(there)
+        wait_for(lambda: there["id"] in mine.ids(), 30)
+        assert run(["sync", "--days", "2"]) == 0, "a run goes on beside it"
+        capsys.readouterr()
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, "to be stopped is how a follower ends"
+        assert status()["state"] == "idle"
+    report = json.loads(out)
+    assert (report["mode"], report["state"], report["stored"]) == ("follow", "ok", 2)
+    assert mine.ids() == {before["id"], now["id"], there["id"]}
+
+
 def test_a_run_ends_with_the_node_that_started_it(home: Home, people: list[Author], three: list[Relay]) -> None:
     with a_relay_that_stalls() as port, a_node(home, RelayBackend({"stalls": port}, three[0].url, people)):
         process = spawned(home, "--scheduled", "--json", "--parent", "1")  # not its parent: that one is gone
