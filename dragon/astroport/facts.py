@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dragon.astroport.levels import NO_KEYS, PublicKeys, exported_by_gpg, sorted_keys
+from dragon.astroport.power import Machine, this_machine
 from dragon.astroport.remote import read_env
 from dragon.astroport.zen import Zen
 from registry_schema.ids import is_node_id
@@ -93,9 +94,14 @@ class StationFacts:
 
 
 def read_facts(
-    zen: Zen, environ: Mapping[str, str], node_id: str, *, export: Callable[[str], str] = exported_by_gpg
+    zen: Zen,
+    environ: Mapping[str, str],
+    node_id: str,
+    *,
+    export: Callable[[str], str] = exported_by_gpg,
+    measure: Callable[[], Machine] = this_machine,
 ) -> StationFacts:
-    """Return what the files of `zen` say; blocks for milliseconds, with gpg for at most `levels.GPG_BOUND` seconds.
+    """Return what the files of `zen` say; blocks for milliseconds, the first time for at most 15 seconds (gpg, nvidia-smi).
 
     `environ`: the process's variables; those of the station's `.env` win, as they do for its scripts. Never raises for what
     files hold.
@@ -111,6 +117,7 @@ def read_facts(
     latitude = _number(gps.get("lat")) or _number(document.get("STATION_LAT"))
     longitude = _number(gps.get("lon")) or _number(document.get("STATION_LON"))
     capacities = found if isinstance(found := document.get("capacities"), dict) else {}
+    power, machine = _whole(capacities.get("power_score")), measure()
     home = Path(environ.get("HOME") or Path.home())
     return StationFacts(
         node_id=node_id,
@@ -131,10 +138,10 @@ def read_facts(
         zcard=_number(said.get("ZCARD")) or _number(document.get("ZCARD")),
         latitude=latitude if longitude else "",
         longitude=longitude if latitude else "",
-        power_score=_whole(capacities.get("power_score")),
+        power_score=machine.score if power is None else power,
         value_ratio=_number(capacities.get("value_ratio")),
         veteran_days=_whole(capacities.get("qdrant_veteran_days")),
-        tier=_matching(_TIER, _text(capacities, "provider_tier")),
+        tier=_matching(_TIER, _text(capacities, "provider_tier")) or machine.tier,
         channel=_channel(zen, node_id, document),
         multipass_count=_people(zen.game / "nostr"),
         zencard_count=_people(zen.game / "players"),

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Final, Literal
 
 from registry_schema.ids import ed25519_node_id, is_node_id
@@ -25,6 +28,7 @@ GPG_BOUND: Final = 5.0
 MAX_LINE: Final = 1024
 """Characters of one public key line: an RSA key of 4,096 bits has about 800."""
 
+_KEY_RINGS = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
 _KEY_TYPES = "ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)"
 _LINE = re.compile(rf"({_KEY_TYPES}) ([A-Za-z0-9+/]{{16,}}={{0,2}})(?: ([^\x00-\x1f\x7f]*))?")
 _MAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@[A-Za-z0-9][A-Za-z0-9.-]{0,253}")
@@ -88,16 +92,33 @@ def sorted_keys(ssh_line: str, z_line: str, node_id: str) -> PublicKeys:
 
 
 def exported_by_gpg(mail: str) -> str:
-    """Return the captain's OpenPGP key as an SSH line, as `gpg` exports it; "" without gpg, key or answer in time."""
+    """Return the captain's OpenPGP key as an SSH line, as `gpg` exports it; "" without gpg, keys or an answer in time.
+
+    gpg is run again only when its keys have changed, and never where it has none: it would make itself a home.
+    """
+    home = Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg")
+    kept = [stamp for name in _KEY_RINGS if (stamp := _changed(home / name))]
+    return _exported(mail, home, tuple(kept)) if kept and _MAIL.fullmatch(mail) else ""
+
+
+@lru_cache(maxsize=8)
+def _exported(mail: str, home: Path, stamps: tuple[int, ...]) -> str:
     program = shutil.which("gpg")
-    if program is None or not _MAIL.fullmatch(mail):
+    if program is None:
         return ""
-    command = [program, "--batch", "--no-tty", "--no-autostart", "--export-ssh-key", f"<{mail}>"]
+    command = [program, "--homedir", str(home), "--batch", "--no-tty", "--no-autostart", "--export-ssh-key", f"<{mail}>"]
     try:
         done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=GPG_BOUND, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return key_line(done.stdout[: 8 * MAX_LINE].decode("utf-8", "replace")) if done.returncode == 0 else ""
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _blob(line: str) -> bytes | None:

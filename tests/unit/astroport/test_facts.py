@@ -13,6 +13,7 @@ import pytest
 from dragon.astroport.facts import MAX_DOCUMENT, MAX_FACT, StationFacts, host_word, parse_document, read_facts, read_text
 from dragon.astroport.fields import manifest_fields
 from dragon.astroport.levels import PublicKeys
+from dragon.astroport.power import Machine
 from dragon.astroport.zen import Zen
 from registry_schema.manifest import STATION_FIELDS
 from tests.unit.astroport.consumers import facts
@@ -24,6 +25,7 @@ ID = ALICE.node_id
 CHAN = "k51qzi5uqu5dh71qgwangrt6r0nd4094i88nsady6qgd1dhjcyfsaz7zpc0pn9"
 G1 = "g1" + "x" * 47
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIDvSMxlSsDLGs4EKwQdqaVcgM9jQmdQwFB9sJ1JpWfJ frd@owl"
+MACHINE = Machine(cores=16, memory_mb=32768)
 
 
 def nobody(_: str) -> str:
@@ -38,12 +40,12 @@ def put(zen: Zen, place: str, text: str) -> Path:
 
 
 def read(zen: Zen, *, export: Callable[[str], str] = nobody, **environ: str) -> StationFacts:
-    return read_facts(zen, {"HOME": str(zen.root.parent), "USER": "frd", **environ}, ID, export=export)
+    return read_facts(zen, {"HOME": str(zen.root.parent), "USER": "frd", **environ}, ID, export=export, measure=lambda: MACHINE)
 
 
 def test_an_empty_station_has_the_usual_addresses_and_nothing_else(zen: Zen) -> None:
     found = read(zen)
-    assert found == StationFacts(ID, hostname=found.hostname, user="frd")
+    assert found == StationFacts(ID, hostname=found.hostname, user="frd", power_score=48, tier="brain-cpu")
     assert (found.relay, found.uspot) == ("ws://127.0.0.1:7777", "http://127.0.0.1:54321")
 
 
@@ -123,7 +125,7 @@ def test_odd_files_say_nothing(zen: Zen, file: str, odd: str) -> None:
             path.write_text("x")
             path.chmod(0)
     found = read(zen)
-    assert found == StationFacts(ID, hostname=found.hostname, user="frd")
+    assert found == StationFacts(ID, hostname=found.hostname, user="frd", power_score=48, tier="brain-cpu")
 
 
 def hostile_documents() -> list[Any]:

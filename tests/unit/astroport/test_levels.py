@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,32 +76,75 @@ def test_other_keys_are_no_identity(line: str) -> None:
     assert peer_id_of(line) is None
 
 
-def fake_gpg(folder: Path, text: str) -> None:
-    program = folder / "gpg"
-    program.write_text(f"#!/bin/sh\n{text}\n")
-    program.chmod(0o755)
-
-
-def test_gpg_is_asked_for_the_captain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def gpg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a `gpg` of these shell lines on the PATH; each call also changes its keys."""
+    home = tmp_path / "keys"
+    home.mkdir()
+    monkeypatch.setenv("GNUPGHOME", str(home))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    fake_gpg(tmp_path, f'printf "%s\\n" "$*" >{tmp_path}/asked; echo "{ED}"')
-    assert exported_by_gpg("cap@example.org") == ED
-    assert "--export-ssh-key <cap@example.org>" in (tmp_path / "asked").read_text()
+
+    def put(text: str) -> Path:
+        program = tmp_path / "gpg"
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/asked\n{text}\n')
+        program.chmod(0o755)
+        (home / "pubring.kbx").write_text(text)
+        return tmp_path / "asked"
+
+    return put
+
+
+def test_gpg_is_asked_for_the_captain_once(gpg: Callable[[str], Path]) -> None:
+    asked = gpg(f'echo "{ED}"')
+    assert [exported_by_gpg("cap@example.org") for _ in range(3)] == [ED] * 3
+    assert "--export-ssh-key <cap@example.org>" in asked.read_text()
+    assert len(asked.read_text().splitlines()) == 1
     for mail in ("", "--help", "a b@c", "$(id)@x", "a@b\nc"):
         assert exported_by_gpg(mail) == ""
-    fake_gpg(tmp_path, f'echo "{ED}"; exit 2')
+    assert len(asked.read_text().splitlines()) == 1
+
+
+def test_gpg_is_asked_again_when_its_keys_changed(gpg: Callable[[str], Path]) -> None:
+    gpg("exit 2")
+    assert exported_by_gpg("cap@example.org") == ""
+    gpg(f'echo "{ED}"')
+    assert exported_by_gpg("cap@example.org") == ED
+    gpg(f'echo "{ED}"; exit 2')
     assert exported_by_gpg("cap@example.org") == ""
 
 
-def test_a_gpg_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+def test_a_gpg_without_keys_is_not_asked(gpg: Callable[[str], Path], tmp_path: Path) -> None:
+    asked = gpg(f'echo "{ED}"')
+    (tmp_path / "keys" / "pubring.kbx").unlink()
+    assert exported_by_gpg("cap@example.org") == ""
+    assert not asked.exists()
+
+
+def test_a_gpg_that_hangs_is_not_waited_for(gpg: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "GPG_BOUND", 0.05)
-    fake_gpg(tmp_path, "exec sleep 30")
+    gpg("exec sleep 30")
     assert exported_by_gpg("cap@example.org") == ""
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="no gpg on this machine")
-def test_a_real_gpg_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "g").mkdir(mode=0o700)
-    monkeypatch.setenv("GNUPGHOME", str(tmp_path / "g"))
+def test_a_real_gpg(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path(tempfile.mkdtemp())  # short: its agent's socket lies in it
+    monkeypatch.setenv("GNUPGHOME", str(home))
     assert exported_by_gpg("cap@example.org") == ""
+    assert list(home.iterdir()) == []
+    key = (
+        "Key-Type: eddsa",
+        "Key-Curve: ed25519",
+        "Key-Usage: auth,sign",
+        "Name-Email: cap@example.org",
+        "%no-protection",
+        "%commit",
+    )
+    command = ["gpg", "--homedir", str(home), "--batch", "--generate-key"]
+    try:
+        subprocess.run(command, input="\n".join(key), text=True, check=True, capture_output=True, timeout=60)
+        line = exported_by_gpg("cap@example.org")
+    finally:
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
+    assert peer_id_of(line)
