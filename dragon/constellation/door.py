@@ -67,13 +67,12 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        within = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
         if ip in _NAT64:
-            within.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-        if any(each is not None and not is_public(str(each)) for each in within):
-            return False
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
         if ip.ipv4_mapped is not None:
-            return True
+            return is_public(str(ip.ipv4_mapped))
+        if any(each is not None and not is_public(str(each)) for each in (ip.sixtofour, *(ip.teredo or ()))):
+            return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
@@ -124,9 +123,13 @@ class Door:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with suppress(OSError, ssl.SSLError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await self._lead(reader, writer)
-        writer.close()
+        try:
+            with suppress(OSError, ssl.SSLError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                await self._lead(reader, writer)
+                writer.close()
+                await writer.wait_closed()
+        finally:
+            writer.transport.abort()
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         context = (self._tls or await asyncio.to_thread(ssl.create_default_context)) if self._relay.tls else None
@@ -146,7 +149,7 @@ class Door:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
         finally:
-            far_writer.close()
+            far_writer.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
