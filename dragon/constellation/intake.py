@@ -16,6 +16,7 @@ from dragon.constellation.relay import RelayFailed
 from dragon.constellation.sieve import Sieve
 from dragon.constellation.store import Sink
 from dragon.constellation.wanted import FAR_FUTURE, Wanted
+from dragon.errors import DragonError
 
 BAD = frozenset({"bad id", "bad signature", "malformed", "unrequested", "future"})
 """Reasons that speak against the peer: an honest relay never gives such an event, or seldom, from before it checked."""
@@ -82,14 +83,25 @@ class Intake:
         self._judging = asyncio.create_task(self._judge(page, wanted, ids))
 
     async def finish(self) -> None:
-        """Wait until everything that was put is stored. Raises as `put` does, when nothing is left under way."""
+        """Wait until everything that was put is stored. Raises as `put` does, when nothing is left under way.
+
+        Who cancels this very wait wants no more of it: then what is under way is dropped.
+        """
+        trouble: DragonError | None = None
         try:
-            await self._judged()
-        finally:
-            try:
-                await self._flush()
-            finally:
-                await self._stored()
+            for step in (self._judged, self._flush, self._stored):
+                try:
+                    await step()
+                except DragonError as error:
+                    trouble = trouble or error
+        except asyncio.CancelledError:
+            left = [task for task in (self._judging, self._storing) if task is not None]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            raise
+        if trouble is not None:
+            raise trouble
 
     async def _judged(self) -> None:
         if (task := self._judging) is not None:

@@ -101,7 +101,7 @@ class Pull:
     async def _persist(self) -> None:
         fruitless = 0
         for attempt in range(CONNECTIONS):
-            before = self._outcome.received
+            before = self._outcome.by_kind.total()
             try:
                 await self._connection()
                 await self._intake.finish()
@@ -109,7 +109,8 @@ class Pull:
                 raise
             except (RemoteError, OwnRelayFailed) as error:
                 self._outcome.error = str(error)
-                fruitless = fruitless + 1 if self._outcome.received == before else 0
+                await self._intake.finish()
+                fruitless = fruitless + 1 if self._outcome.by_kind.total() == before else 0
                 if fruitless >= FRUITLESS:
                     if isinstance(error, OwnRelayFailed):
                         raise
@@ -121,10 +122,7 @@ class Pull:
         self._outcome.state = "failed"
 
     async def _connection(self) -> None:
-        try:
-            self._outcome.address = await self._peer.open()
-        except DragonError as error:  # also where it is our own engine that finds no way: this peer cannot be read
-            raise RelayFailed(str(error)) from None
+        self._outcome.address = await way(self._peer)
         async with AsyncExitStack() as stack:
             theirs = await stack.enter_async_context(connected(self._outcome.address, self._patience))
             try:
@@ -282,6 +280,14 @@ class Pull:
         self._outcome.missing = (self._outcome.missing or 0) + len(ids - {event.id for event in here})
 
 
+async def way(peer: Peer) -> str:
+    """Return the URL that leads to a peer's relay; `RelayFailed` also where it is our own engine that finds no way."""
+    try:
+        return await peer.open()
+    except DragonError as error:
+        raise RelayFailed(str(error)) from None
+
+
 @asynccontextmanager
 async def own(url: str, patience: Patience) -> AsyncIterator[Relay]:
     """Connect to our own relay; `OwnRelayFailed` where that fails."""
@@ -293,8 +299,8 @@ async def own(url: str, patience: Patience) -> AsyncIterator[Relay]:
 
 @contextmanager
 def _ours() -> Iterator[None]:
-    """Blame our own relay, not the peer, for what fails in the block."""
+    """Blame our own relay, not the peer, for what fails in the block. That it lacks NIP-77 is no failure: the peer is read."""
     try:
         yield
-    except (RelayFailed, NoNegentropy, ProtocolError) as error:
+    except (RelayFailed, ProtocolError) as error:
         raise OwnRelayFailed(f"our own relay {error}", "is it running? see its log") from error

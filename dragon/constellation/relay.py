@@ -35,6 +35,8 @@ class Patience:
     """Between two messages that answer something; afterwards the relay is given up."""
     notice: float = 4.0
     """After a NOTICE, which mostly says why no answer will come."""
+    stop: float = 20.0
+    """For our own store to take what was received, when the run is stopped."""
 
 
 class RelayFailed(PeerUnreachable):
@@ -81,20 +83,26 @@ class Relay:
             self._deadline = loop.time() + (patience or self.patience.progress)
         try:
             async with asyncio.timeout_at(self._deadline):
-                message = await self._socket.receive()
+                frame = await self.listen()
         except TimeoutError:
             self._deadline = None
             raise RelaySilent(f"stalls{self._last_words()}") from None
+        if frame.verb in PROGRESS:
+            self._deadline = None
+        elif frame.verb == "NOTICE":
+            self._deadline = min(self._deadline, loop.time() + self.patience.notice)
+        return frame
+
+    async def listen(self) -> Frame:
+        """Return its next message, whenever that comes; `RelayFailed` when it closes."""
+        message = await self._socket.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise RelayFailed(_ended(message, self._socket) + self._last_words())
         text: str = message.data
         self.bytes_in += len(text)
         frame = parse(text)
-        if frame.verb in PROGRESS:
-            self._deadline = None
-        elif frame.verb == "NOTICE":
+        if frame.verb == "NOTICE":
             self._notice = frame.reason
-            self._deadline = min(self._deadline, loop.time() + self.patience.notice)
         return frame
 
     def _last_words(self) -> str:
@@ -106,13 +114,16 @@ class RelaySilent(RelayFailed):
 
 
 @asynccontextmanager
-async def connected(url: str, patience: Patience | None = None) -> AsyncIterator[Relay]:
-    """Connect to the relay at `url` and ask for its limits; `RelayFailed` where that fails."""
+async def connected(url: str, patience: Patience | None = None, heartbeat: float | None = None) -> AsyncIterator[Relay]:
+    """Connect to the relay at `url` and ask for its limits; `RelayFailed` where that fails.
+
+    With a `heartbeat`, seconds between two pings, a connection that died silently is noticed without a question.
+    """
     patience = patience or Patience()
     async with aiohttp.ClientSession(auto_decompress=True) as session:
         try:
             async with asyncio.timeout(patience.connect):
-                socket = await session.ws_connect(url, max_msg_size=MAX_MESSAGE)
+                socket = await session.ws_connect(url, max_msg_size=MAX_MESSAGE, heartbeat=heartbeat)
         except TimeoutError:
             raise RelayFailed("does not answer") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:

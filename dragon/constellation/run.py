@@ -48,8 +48,7 @@ async def synchronise(
         if task := asyncio.current_task():
             task.uncancel()
     timer.cancel()
-    working.cancel()
-    await asyncio.gather(working, timer, return_exceptions=True)
+    await stopped(working, (patience or Patience()).stop)
     run.outcome.ended = clock.now_ms() / 1000
     if working.done() and not working.cancelled() and (error := working.exception()):
         raise error
@@ -80,7 +79,7 @@ class _Run:
             return
         try:
             async with AsyncExitStack() as stack:
-                sink = self._sink()
+                sink = sink_of(job, self._clock, self._patience)
                 stack.push_async_callback(sink.close)
                 shared = Shared(
                     await stack.enter_async_context(judges()), sink, self.outcome, self._clock, job.drop_visitors,
@@ -98,13 +97,6 @@ class _Run:
         good = self.outcome.succeeded
         self.outcome.state = "ok" if good == len(job.peers) else "partial" if good else "failed"
         self._report()
-
-    def _sink(self) -> Sink:
-        if self._job.tool is not None:
-            return ToolSink(self._job.tool)
-        if self._job.local is None:
-            raise LocalError("there is nowhere to store events", "name a relay or strfry's import in [constellation]")
-        return RelaySink(self._job.local, self._clock, self._patience)
 
     async def _own_deletions(self, shared: Shared) -> None:
         """Learn what was deleted here, so that a peer that has not heard of it does not bring it back."""
@@ -182,3 +174,21 @@ class _Run:
                 seconds=self._clock.monotonic() - self._started,
             )
         )  # fmt: skip
+
+
+def sink_of(job: Job, clock: Clock, patience: Patience) -> Sink:
+    """Return the store of a job; `LocalError` where it has none."""
+    if job.tool is not None:
+        return ToolSink(job.tool)
+    if job.local is None:
+        raise LocalError("there is nowhere to store events", "name a relay or strfry's import in [constellation]")
+    return RelaySink(job.local, clock, patience)
+
+
+async def stopped(working: asyncio.Task[None], grace: float) -> None:
+    """Ask `working` to stop, which lets it store what it has; insist after `grace` seconds."""
+    for patience in (grace, None):
+        working.cancel()
+        await asyncio.wait((working,), timeout=patience)
+        if working.done():
+            return
