@@ -6,7 +6,6 @@ of services that are offered or that the operator made private.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dragon.astroport.beacon import own_document, same_but_for_time
-from dragon.astroport.facts import StationFacts, parse_document, read_text
+from dragon.astroport.facts import MAX_DOCUMENT, StationFacts, parse_document, read_data, read_text
 from dragon.astroport.laying import Found, Laid, Layer, Order
 from dragon.astroport.pages import compact, page_name, page_to
 from dragon.astroport.placing import File
@@ -23,8 +22,6 @@ from dragon.astroport.zen import Zen
 from dragon.probe.catalogue import Catalogue
 from registry_schema import Offer, Rejection, parse
 from registry_schema.limits import MAX_ENVELOPE
-
-log = logging.getLogger(__name__)
 
 FRESH: Final = 300.0
 """Seconds after which the times that lie here are written anew: the beat of `_12345.sh`. Readers give a station 12 hours."""
@@ -112,11 +109,7 @@ class Balise:
         """Return the manifest that we laid before: after a restart it stays until there is a new one."""
         if MANIFEST not in self._layer.ours.get(self._node_id, ()):
             return None
-        try:
-            with (self._folder / MANIFEST).open("rb") as file:
-                return file.read(MAX_ENVELOPE) or None
-        except OSError:
-            return None
+        return read_data(self._folder / MANIFEST, MAX_ENVELOPE) or None
 
     def _told(self, laid: Laid, before: Mapping[str, bytes]) -> Laid:
         """Tell what is news apart from what is only newer."""
@@ -133,10 +126,7 @@ class Balise:
             return True
         if before is None or name not in (DOCUMENT, MANIFEST):
             return False
-        try:
-            now = (self._folder / name).read_bytes()
-        except OSError:
-            return False
+        now = read_data(self._folder / name, MAX_DOCUMENT)
         if name == DOCUMENT:
             return same_but_for_time(parse_document(before), parse_document(now))
         return _content_hash(before) == _content_hash(now)

@@ -152,20 +152,25 @@ def read_facts(
 
 def read_text(file: Path, limit: int = MAX_FACT) -> str:
     """Return the text of a regular file (also through a link), without the space around it; "" where there is none."""
+    return read_data(file, limit).decode("utf-8", "replace").strip()
+
+
+def read_data(file: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file (also through a link); none where there is no such file of at most `limit` bytes."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
-        return ""
+        return b""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
+            return b""
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             data = stream.read(limit + 1)
     except OSError:
-        return ""
+        return b""
     finally:
         os.close(descriptor)
-    return data.decode("utf-8", "replace").strip() if len(data) <= limit else ""
+    return data if len(data) <= limit else b""
 
 
 def read_document(file: Path) -> dict[str, Any]:

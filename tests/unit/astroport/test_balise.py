@@ -240,13 +240,17 @@ def test_a_torn_document_is_mended(balise: Balise, zen: Zen, planted: str) -> No
     assert document(zen)["services"] == {"ipfs_p2p_services": ["x_ollama.sh", "x_ssh.sh", "x_strfry.sh"]}
 
 
+@pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("planted", ["folder", "pipe", "link"])
-def test_odd_things_under_our_names(balise: Balise, zen: Zen, tmp_path: Path, planted: str) -> None:
+def test_odd_things_under_our_names(balise: Balise, zen: Zen, tmp_path: Path, planted: str, later: bool) -> None:
     folder = zen.balise(ID)
     folder.mkdir(parents=True)
+    if later:
+        lay(balise)
     outside = tmp_path / "outside"
     outside.write_text("precious")
     for name in ("x_ollama.sh", "_MySwarm.moats", "12345.json", "dragon.manifest"):
+        (folder / name).unlink(missing_ok=True)
         match planted:
             case "folder":
                 (folder / name).mkdir()
@@ -256,9 +260,9 @@ def test_odd_things_under_our_names(balise: Balise, zen: Zen, tmp_path: Path, pl
                 (folder / name).symlink_to(outside)
     if planted == "folder":
         with pytest.raises(HomeError):
-            lay(balise)
+            balise.lay(FULL, OFFERS, None if later else envelope(), CATALOGUE, NOW)
     else:
-        lay(balise)
+        balise.lay(FULL, OFFERS, None if later else envelope(), CATALOGUE, NOW)
         assert json.loads((folder / "12345.json").read_text())["ipfsnodeid"] == ID
     assert (folder / "x_ssh.sh").is_file()
     assert outside.read_text() == "precious"
