@@ -156,6 +156,7 @@ class Service:
     why: str
     manager: Manager
     unit: str
+    user: str
     answers: Callable[[], bool]
     """Whether a node runs here, by whomever it was started."""
 
@@ -168,11 +169,16 @@ class Service:
     def do(self) -> list[str]:
         left = [] if self.manager.is_running(self.unit) else self.manager.call("enable", "--now", self.unit)
         if self.answers():
-            return left
+            return left + self._notes()
         raise LocalError(
             "no node runs here yet",
             " ; ".join(left) or f"see `{self.manager.shown('status', self.unit)}`, or start one: dragon serve",
         )
+
+    def _notes(self) -> list[str]:
+        if self.manager.stays(self.user):
+            return []
+        return [f"so that it outlives {self.user}'s logout: sudo loginctl enable-linger {self.user}"]
 
     def undo(self) -> list[str]:
         left = self.manager.call("disable", "--now", self.unit) if self.manager.knows(self.unit) else []

@@ -63,6 +63,8 @@ class Machine:
     bash_listeners: Callable[[], list[str]]
     close_bash_listeners: Callable[[], None]
     keeps_ssh_keys: bool = False
+    ipfs_path: str = ""
+    """IPFS_PATH, where the station's Kubo is not in ~/.ipfs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def steps_of(machine: Machine, ledger: Ledger, options: Options) -> tuple[Step, 
         source(options.scope),
         values_for(
             options.scope, command=machine.command, dragon_home=home.root, zen=zen.root, user=user, group=group,
-            ssh=machine.keeps_ssh_keys,
+            ssh=machine.keeps_ssh_keys, ipfs=machine.ipfs_path,
         ),
     )  # fmt: skip
     unit_file = Wanted(manager.units / UNIT, unit.encode(), UNIT_MODE)
@@ -99,7 +101,7 @@ def steps_of(machine: Machine, ledger: Ledger, options: Options) -> tuple[Step, 
             "unit", "systemd starts the node with the machine, and again should it fail", ledger, manager, unit_file,
             home.root / "astroport" / UNIT,
         ),
-        Service("service", "the node runs before anything is led to it", manager, UNIT, machine.answers),
+        Service("service", "the node runs before anything is led to it", manager, UNIT, user, machine.answers),
         BashListeners(
             "listeners", "what the Bash DRAGON opened makes way for listeners with a gate", machine.bash_listeners,
             machine.close_bash_listeners,

@@ -19,6 +19,9 @@ Scope = Literal["system", "user"]
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 
+LINGER = Path("/var/lib/systemd/linger")
+"""Where logind notes the users whose managers outlive their logout (loginctl(1), enable-linger)."""
+
 CALL_SECONDS = 900.0
 """The unit's own TimeoutStartSec: a first start may build Kubo."""
 
@@ -43,18 +46,18 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def values_for(
-    scope: Scope, *, command: Sequence[str], dragon_home: Path, zen: Path, user: str, group: str, ssh: bool
+    scope: Scope, *, command: Sequence[str], dragon_home: Path, zen: Path, user: str, group: str, ssh: bool, ipfs: str = ""
 ) -> dict[str, str]:
-    """Return what a station's unit says instead of the examples. `ssh`: whether authorized_keys is kept.
+    """Return what a station's unit says instead of the examples. `ssh`: whether authorized_keys is kept; `ipfs`: IPFS_PATH.
 
     Raises `LocalError` for a path that a unit cannot spell.
     """
     paths = [dragon_home, zen, *([zen.parent / ".ssh"] if ssh else [])]
-    for text in (*command, *map(str, paths)):
+    for text in (*command, ipfs, *map(str, paths)):
         if not text.isprintable() or any(each in text for each in "\"'\\%$"):
             raise LocalError(f"{text!r} cannot stand in a systemd unit", "move it to a plainer path")
     quoted = " ".join(f'"{word}"' if " " in word else word for word in [*command, "serve"])
-    environment = [f'"DRAGON_HOME={dragon_home}"', f'"ZEN_HOME={zen}"']
+    environment = [f'"DRAGON_HOME={dragon_home}"', f'"ZEN_HOME={zen}"', *([f'"IPFS_PATH={ipfs}"'] if ipfs else [])]
     if scope == "user":
         path = "PATH=%h/.local/bin:/usr/local/bin:/usr/bin:/bin"  # where pip and pipx put a user's commands
         return {"ExecStart": quoted, "Environment": " ".join([*environment, path])}
@@ -98,6 +101,10 @@ class Manager:
 
     def knows(self, unit: str) -> bool:
         return (self.units / unit).exists()
+
+    def stays(self, user: str) -> bool:
+        """Whether what it runs outlives the user's logout."""
+        return self.scope == "system" or self.root or (LINGER / user).exists()
 
     def shown(self, *words: str) -> str:
         sudo = [] if self.may_write else ["sudo"]

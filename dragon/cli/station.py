@@ -48,9 +48,11 @@ def take_over(
         return _show(steps, as_json=as_json)
     if not _agreed(steps, yes=yes, as_json=as_json, question="Do this?"):
         return 1
-    return _tell(
-        do(steps, ledger, options), ledger, as_json=as_json, end="Dragon has taken over. Back again: dragon astroport release"
-    )
+    end = "Dragon has taken over. Back again: dragon astroport release"
+    code = _tell(do(steps, ledger, options), ledger, as_json=as_json, end=end)
+    if not as_json and not (_node(home) or {}).get("offering", True):
+        output.print_line("Offers stay withdrawn, as `dragon astroport stop` asked: `dragon astroport start` makes them")
+    return code
 
 
 def give_back(*, dry_run: bool, yes: bool, as_json: bool) -> int:
@@ -139,7 +141,7 @@ def _machine(zen: Zen, home: Home, settings: Settings) -> Machine:
     return Machine(
         zen=zen, home=home, command=command, slugs=slugs, manager=Manager, answers=lambda: _node(home) is not None,
         bash_listeners=lambda: listeners(False), close_bash_listeners=lambda: _nothing(listeners(True)),
-        keeps_ssh_keys=settings.astroport.authorized_keys,
+        keeps_ssh_keys=settings.astroport.authorized_keys, ipfs_path=os.environ.get("IPFS_PATH", ""),
     )  # fmt: skip
 
 

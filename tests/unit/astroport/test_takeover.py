@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from dragon.astroport import ledger as ledger_module
 from dragon.astroport.ledger import Ledger
 from dragon.astroport.shims import wrapper_text
+from dragon.astroport.steps import Service
 from dragon.astroport.takeover import (
     Machine,
     Options,
@@ -65,7 +67,8 @@ class Station:
             zen=self.zen, home=self.home, command=("/opt/my dragon/dragon",),
             slugs=("ollama", "dify", "vane", "strfry", "comfyui"),
             manager=lambda scope: Manager(scope, {"PATH": "", "HOME": str(self.folder)}, self.folder / "etc", root=True),
-            answers=lambda: self.node_runs, bash_listeners=lambda: list(self.bash), close_bash_listeners=self.bash.clear,
+            ipfs_path="/srv/ipfs", answers=lambda: self.node_runs, bash_listeners=lambda: list(self.bash),
+            close_bash_listeners=self.bash.clear,
         )  # fmt: skip
 
     def take_over(self, options: Options | None = None) -> list[Told]:
@@ -138,7 +141,7 @@ def test_what_stands_there_then(station: Station) -> None:
     assert station.home.config_file.read_text() == CONFIG.replace("[registry]\n", '[registry]\npublisher = "astroport"\n')
     unit = (station.folder / ".config" / "systemd" / "user" / "dragon-station.service").read_text()
     assert '\nExecStart="/opt/my dragon/dragon" serve\n' in unit
-    assert f'"DRAGON_HOME={station.home.root}"' in unit
+    assert f'"DRAGON_HOME={station.home.root}" "ZEN_HOME={station.zen.root}" "IPFS_PATH=/srv/ipfs"' in unit
     assert "\nType=notify\n" in unit
 
 
@@ -216,6 +219,17 @@ def test_without_a_node_the_bash_side_is_left_alone_and_going_on_finishes(statio
     station.node_runs = True
     station.take_over()
     assert station.state() == "complete"
+
+
+def test_a_users_service_that_ends_with_the_logout_is_said(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = next(step for step in steps_of(station.machine, ledger_of(station.home), Options()) if step.name == "service")
+    manager = Manager("user", {"PATH": ""}, root=False)
+    assert isinstance(service, Service)
+    lonely = replace(service, manager=manager, user="captain")
+    monkeypatch.setattr("dragon.astroport.unit.LINGER", station.folder)
+    assert any("loginctl enable-linger captain" in note for note in lonely.do())
+    (station.folder / "captain").touch()
+    assert not any("linger" in note for note in lonely.do())
 
 
 def test_other_wishes_need_a_release_first(station: Station) -> None:
