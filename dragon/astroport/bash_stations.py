@@ -60,6 +60,9 @@ REFRESH_BOUND: Final = 5.0
 DIALLED: Final = 3
 """Addresses of the bootstrap list that are dialled while there is no peer at all: as many as the scripts dial."""
 
+USUAL: Final = frozenset({"read", "unchanged", "copies", "maps", "unreachable", "no-moats", "signs"})
+"""Counters that tell of no fault: most peers are no stations, and some have Dragon."""
+
 
 @dataclass(slots=True)
 class _Tried:
@@ -134,6 +137,14 @@ class BashStations:
         """Read one node now, whatever came of earlier tries: it asked for it. Who signs needs no reading."""
         if node_id != self._self_id and not self._signs(node_id):
             await self._each(self._visit, [node_id], fresh=True)
+
+    def summary(self) -> str:
+        """Return for people how many are known, what becomes of them, and what was refused of what they publish."""
+        nodes = self._view.nodes(self._clock.monotonic())
+        known = sum(node.trust == "ipns" and node.state == "live" for node in nodes)
+        fate = "used where nobody who signs can serve" if self._admit else "shown only ([astroport] bash_stations is false)"
+        refused = [f"{reason} {count}" for reason, count in sorted(self.counters.items()) if reason not in USUAL]
+        return f"{known} known, {fate}" + (f"; refused so far: {', '.join(refused)}" if refused else "")
 
     # -- who is looked at ---------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ async def station_findings(
         await _publisher(station, scripts),
         *_files(station, lock_problem),
         *await _listeners(station, serving, kubo),
+        Finding("stations without Dragon", True, station.stations.summary(), essential=False),
     ]
     if repo is not None:
         found += await asyncio.to_thread(network_findings, repo)

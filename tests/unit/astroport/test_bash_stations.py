@@ -109,6 +109,19 @@ async def test_where_the_operator_does_not_admit_them_they_are_only_shown(world:
     assert not world.view.is_member(station.node_id, 0.0)
 
 
+async def test_what_was_read_and_refused_is_told(world: World) -> None:
+    assert world.stations.summary() == "0 known, used where nobody who signs can serve"
+    station = await world.station(1)
+    files = balise(station.node_id, NOW)
+    await publish(station, {**files, "x_ollama.sh": files["x_ollama.sh"] + b'NATIVE_PORT="1"\n', "x_$(id).sh": b""})
+    FakeKubo(world.network, seed=2)
+    await world.stations.refresh()
+    assert world.stations.summary() == (
+        "1 known, used where nobody who signs can serve; refused so far: script-name 1, script-twice 1"
+    )
+    assert "shown only" in world.made(admit=False).summary()
+
+
 async def test_services_without_a_script_have_the_catalogues_port(world: World) -> None:
     """12345.json is stale at times, a script is not always there; what nobody here knows has no port then."""
     node = FakeKubo(world.network, seed=1)
