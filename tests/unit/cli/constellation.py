@@ -2,67 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal
-
-from aiohttp import ClientSession
 
 from dragon.api import Document
 from dragon.errors import NoProvider
 from dragon.kubo.types import LOOPBACK
 from registry_schema import ed25519_node_id
 from tests.testbed.backend import PlainBackend, a_constellation, a_peer
-from tests.testbed.events import Author, Event
-from tests.testbed.ports import free_port
+from tests.testbed.events import Author
+from tests.testbed.relays import Relay
 
 
 def node_id(name: str) -> str:
     return ed25519_node_id(hashlib.sha256(name.encode()).digest())
 
 
-class Relay:
-    """A relay of nostr-sdk in a process of its own."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"ws://{LOOPBACK}:{self.port}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.testbed.relay_process", "--port", str(self.port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def ready(self) -> Relay:
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().startswith("listening")
-        return self
-
-    def put(self, *events: Event) -> None:
-        asyncio.run(_put(self.url, events))
-
-    def ids(self) -> set[str]:
-        return set(asyncio.run(_ids(self.url)))
-
-    def close(self) -> None:
-        self._process.communicate("", timeout=30)
-
-
 @contextmanager
-def relays(number: int) -> Iterator[list[Relay]]:
-    started = [Relay() for _ in range(number)]
-    try:
-        yield [relay.ready() for relay in started]
-    finally:
-        for relay in started:
-            relay.close()
+def relays(folder: Path, number: int) -> Iterator[list[Relay]]:
+    """Run relays of nostr-sdk, which speak NIP-77."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Relay("sdk", folder / f"relay{each}")) for each in range(number)]
 
 
 def a_relay_node(alias: str) -> Document:
@@ -120,20 +83,3 @@ class RelayBackend(PlainBackend):
         self._step("off", slug, port)
         self.standing.discard(port or 0)
         return 1
-
-
-async def _put(url: str, events: Sequence[Event]) -> None:
-    async with ClientSession() as session, session.ws_connect(url) as socket:
-        for event in events:
-            await socket.send_json(["EVENT", event])
-            told = await socket.receive_json()
-            assert told[2] is True, told
-
-
-async def _ids(url: str) -> list[str]:
-    found: list[str] = []
-    async with ClientSession() as session, session.ws_connect(url) as socket:
-        await socket.send_json(["REQ", "all", {"limit": 500}])
-        while (message := json.loads(await socket.receive_str()))[0] == "EVENT":
-            found.append(message[2]["id"])
-    return found

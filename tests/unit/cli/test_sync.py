@@ -22,7 +22,8 @@ from dragon.home import Home
 from tests.testbed.backend import served
 from tests.testbed.events import Author, authors, many
 from tests.testbed.node import wait_for
-from tests.unit.cli.constellation import Relay, RelayBackend, node_id, relays
+from tests.testbed.relays import Relay
+from tests.unit.cli.constellation import RelayBackend, node_id, relays
 
 NOW = int(time.time())
 
@@ -33,8 +34,8 @@ def people() -> list[Author]:
 
 
 @pytest.fixture
-def three() -> Iterator[list[Relay]]:
-    with relays(3) as started:
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Relay]]:
+    with relays(tmp_path_factory.mktemp("relays"), 3) as started:
         yield started
 
 
@@ -78,8 +79,8 @@ def test_what_two_peers_have_is_stored_told_and_kept(
     """D26: peers behind tunnels serve the profiles too, however old those are."""
     mine, alpha, beta = three
     notes = many(60, people, since=NOW - 80_000, until=NOW - 60)
-    alpha.put(*notes[:40], people[1].profile("old", created_at=NOW - 40_000_000))
-    beta.put(*notes[20:])
+    alpha.load([*notes[:40], people[1].profile("old", created_at=NOW - 40_000_000)])
+    beta.load(notes[20:])
     backend = RelayBackend({"alpha": alpha.port, "beta": beta.port}, mine.url, people)
     backend.standing.add(beta.port)  # somebody else uses that tunnel
     with a_node(home, backend):
@@ -104,7 +105,7 @@ def test_one_dead_peer_is_a_failure_of_that_peer_alone(
 ) -> None:
     """D24: a relay that cannot be reached was counted as a success after nine tries."""
     mine, alpha, _ = three
-    alpha.put(people[0].note("hello", created_at=NOW - 60))
+    alpha.load([people[0].note("hello", created_at=NOW - 60)])
     with a_node(home, RelayBackend({"alpha": alpha.port, "dead": 0}, mine.url, people)) as backend:
         report = report_of("", capsys)
         assert (report["state"], report["peers_ok"], report["peers_failed"], report["stored"]) == ("partial", 1, 1, 1)
@@ -129,8 +130,8 @@ def test_looking_changes_nothing(
     words: str, home: Home, people: list[Author], three: list[Relay], capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, alpha, _ = three
-    alpha.put(*many(10, people, since=NOW - 1000, until=NOW - 60))
-    mine.put(people[0].note("only here", created_at=NOW - 60))
+    alpha.load(many(10, people, since=NOW - 1000, until=NOW - 60))
+    mine.load([people[0].note("only here", created_at=NOW - 60)])
     before = mine.ids(), alpha.ids()
     with a_node(home, RelayBackend({"alpha": alpha.port}, mine.url, people)):
         (peer,) = report_of(words, capsys)["peers"]
@@ -145,9 +146,9 @@ def test_options_reach_the_relays(
     mine, alpha, _ = three
     message, note = people[0].event(4, "secret", created_at=NOW - 60), people[0].note("n", created_at=NOW - 70)
     old, reaction = people[0].note("old", created_at=NOW - 200_000), people[0].event(7, "+", created_at=NOW - 60)
-    alpha.put(message, note, old, reaction)
+    alpha.load([message, note, old, reaction])
     own = people[1].note("ours", created_at=NOW - 60)
-    mine.put(own)
+    mine.load([own])
     with a_node(home, RelayBackend({"alpha": alpha.port}, mine.url, people)):
         report_of("--no-dms --kinds 1,4 --no-profiles", capsys)
         assert mine.ids() == {own["id"], note["id"]}
@@ -164,11 +165,13 @@ def test_friends_are_found_in_the_relays_follow_lists_and_synced(
     """Two runs: the first brings the follow list, and finds the friend; the second brings the friend's own friend as well."""
     mine, alpha, _ = three
     friend, further = Author("friend"), Author("further")
-    alpha.put(
-        people[0].follows([friend], created_at=NOW - 60),
-        friend.follows([further], created_at=NOW - 60),
-        friend.note("of a friend", created_at=NOW - 60),
-        further.note("of a friend's friend", created_at=NOW - 60),
+    alpha.load(
+        [
+            people[0].follows([friend], created_at=NOW - 60),
+            friend.follows([further], created_at=NOW - 60),
+            friend.note("of a friend", created_at=NOW - 60),
+            further.note("of a friend's friend", created_at=NOW - 60),
+        ]
     )
     with a_node(home, RelayBackend({"alpha": alpha.port}, mine.url, people)):
         report_of("", capsys)
@@ -242,7 +245,7 @@ def test_questions_never_start_a_sync(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(number: signal.Signals, home: Home, people: list[Author], three: list[Relay]) -> None:
     mine, alpha, _ = three
-    alpha.put(people[0].note("kept", created_at=NOW - 60))
+    alpha.load([people[0].note("kept", created_at=NOW - 60)])
     with a_relay_that_stalls() as port, a_node(home, RelayBackend({"alpha": alpha.port, "stalls": port}, mine.url, people)):
         process = spawned(home, "--json")
         wait_for(mine.ids, 60)
@@ -259,7 +262,7 @@ def test_out_of_time_keeps_what_came_and_says_so(
     home: Home, people: list[Author], three: list[Relay], capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, alpha, _ = three
-    alpha.put(people[0].note("kept", created_at=NOW - 60))
+    alpha.load([people[0].note("kept", created_at=NOW - 60)])
     with a_relay_that_stalls() as port, a_node(home, RelayBackend({"alpha": alpha.port, "stalls": port}, mine.url, people)):
         report = report_of("--timeout 4", capsys, code=1)
     assert (report["state"], report["stored"], len(mine.ids())) == ("timeout", 1, 1)
@@ -289,7 +292,7 @@ def test_following_brings_what_appears_from_whoever_is_there(
 ) -> None:
     mine, alpha, beta = three
     before = people[0].note("before", created_at=NOW - 60)
-    alpha.put(before)
+    alpha.load([before])
     with a_node(home, RelayBackend({"alpha": alpha.port}, mine.url, people)) as backend:
         process = spawned(home, "--follow", "--json")
 
@@ -303,12 +306,12 @@ def test_following_brings_what_appears_from_whoever_is_there(
         wait_for(lambda: following("alpha"), 60)
         assert mine.ids() == {before["id"]}, "the backfill came first"
         now = people[1].note("now", created_at=int(time.time()))
-        alpha.put(now, Author("nobody").note("not of our people", created_at=int(time.time())))
+        alpha.load([now, Author("nobody").note("not of our people", created_at=int(time.time()))])
         wait_for(lambda: now["id"] in mine.ids(), 30)
         backend.join("beta", beta.port)
         wait_for(lambda: following("alpha", "beta"), 60)
         there = people[2].note("there", created_at=int(time.time()))
-        beta.put(there)
+        beta.load([there])
         wait_for(lambda: there["id"] in mine.ids(), 30)
         assert run(["sync", "--days", "2"]) == 0, "a run goes on beside it"
         capsys.readouterr()
