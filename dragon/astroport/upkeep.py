@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from dragon.astroport.balise import Balise
 from dragon.astroport.facts import StationFacts, read_facts
@@ -23,7 +23,6 @@ from dragon.astroport.reached import best_first
 from dragon.astroport.swarm_cache import SwarmCache
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
-from dragon.connect import Serving
 from dragon.errors import HomeError, KuboError
 from dragon.home import Home
 from dragon.kubo.types import Kubo
@@ -32,6 +31,7 @@ from dragon.registry.service import Registry
 from dragon.registry.verdict import Change
 from dragon.registry.view import View
 from dragon.registry.waiting import woken
+from registry_schema import Offer
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,17 @@ FACTS_EVERY: Final = 60.0
 """Seconds between two readings of the station's facts: its scripts write theirs every five minutes."""
 
 
+class Offered(Protocol):
+    """What this node offers (`connect.Serving`). `paused`: its operator withdrew all of it."""
+
+    @property
+    def paused(self) -> bool: ...
+
+    def offers(self) -> tuple[Offer, ...]: ...
+
+    def on_change(self, callback: Callable[[], None]) -> None: ...
+
+
 class Upkeep:
     """Keeps both directories; `catalogue` is asked for every pass. What cannot be written is said once and tried again."""
 
@@ -63,7 +74,7 @@ class Upkeep:
         *,
         kubo: Kubo,
         view: View,
-        serving: Serving,
+        serving: Offered,
         registry: Registry,
         catalogue: Callable[[], Catalogue],
         clock: Clock,

@@ -13,7 +13,7 @@ async def test_a_directory_with_folders_odd_names_and_files_from_disk(
 ) -> None:
     (tmp_path / "big").write_bytes(b"x" * 600_000)
     (tmp_path / "link").symlink_to(tmp_path / "big")
-    files = {
+    files: dict[str, bytes | Path] = {
         "12345.json": b"{}",
         "TW/a+tag@b.org/index.html": b"<p>",
         "TW/a/b/c": b"deep",
