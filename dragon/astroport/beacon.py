@@ -66,16 +66,17 @@ def own_document(
 
     `previous` is what lies there: another program's stays, what we know better and what is missing excepted.
     """
-    offered = sorted(set(slugs))
-    ours = _fresh(facts.node_id, offered, now) | _of_facts(facts)
-    if not previous or previous.get("publisher") == PUBLISHER:
-        return ours | {"publisher": PUBLISHER}
-    merged = dict(ours) | {key: value for key, value in previous.items() if value is not None and value != ""}
-    for key in ("ipfsnodeid", "dragon_services", "created", "date"):
-        merged[key] = ours[key]
-    merged["services"] = _object(previous.get("services")) | ours["services"]
-    merged["capacities"] = _object(ours.get("capacities")) | _object(previous.get("capacities"))
-    return merged
+    there = dict(previous or {})
+    ours = _fresh(facts.node_id, sorted(set(slugs)), now) | _of_facts(facts)
+    if not there or there.get("publisher") == PUBLISHER:
+        document = ours | {"publisher": PUBLISHER}
+    else:
+        document = ours | {key: value for key, value in there.items() if value is not None and value != ""}
+        document |= {key: ours[key] for key in ("ipfsnodeid", "dragon_services", "created", "date")}
+    # Also in a document of ours, heartbox_analysis and 20h12.process.sh write what they found under these two.
+    document["services"] = _object(there.get("services")) | ours["services"]
+    document["capacities"] = ours["capacities"] | _object(there.get("capacities"))
+    return document
 
 
 def document_of(

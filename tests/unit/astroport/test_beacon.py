@@ -48,9 +48,20 @@ def test_our_own_has_the_types_that_readers_expect() -> None:
 
 
 def test_a_document_of_ours_is_made_anew() -> None:
-    before = own_document(facts(ID, captain="old@example.org", power_score=7), ["ssh"], NOW - 400)
-    after = own_document(facts(ID, power_score=None), ["ollama"], NOW, before)
-    assert after == own_document(facts(ID, power_score=None), ["ollama"], NOW)
+    before = own_document(facts(ID, captain="old@example.org"), ["ssh"], NOW - 400)
+    assert own_document(facts(ID), ["ollama"], NOW, before) == own_document(facts(ID), ["ollama"], NOW)
+
+
+def test_what_others_find_out_stays_in_a_document_of_ours() -> None:
+    before = own_document(facts(ID, power_score=7), ["ssh"], NOW - 400)
+    found = before | {
+        "capacities": {"power_score": 42, "available_space_gb": 100},
+        "services": {"ipfs": {"active": True}, "ipfs_p2p_services": ["x_old.sh"]},
+    }
+    after = own_document(facts(ID, power_score=7), ["ollama"], NOW, found)
+    assert after["capacities"] == {"power_score": 42, "available_space_gb": 100}
+    assert after["services"] == {"ipfs": {"active": True}, "ipfs_p2p_services": ["x_ollama.sh"]}
+    assert after["publisher"] == "dragon"
 
 
 def test_another_programs_document_stays_but_for_what_we_know_better() -> None:
