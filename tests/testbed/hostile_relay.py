@@ -33,7 +33,7 @@ MODES = {
     "far-future": "what it holds is genuine, by `author`, and dated a day from now",
     "endless": "sends the same events again and again and never ends",
     "endless-new": "sends ever new genuine events of `author`, and never ends",
-    "stall": "sends ten events, then nothing more",
+    "stall": "sends ten of the events it has, then nothing more",
     "silent": "takes the connection and answers nothing",
     "refuse": "answers every REQ with CLOSED",
     "auth": "answers every REQ with AUTH and CLOSED auth-required",
@@ -50,7 +50,7 @@ HELD = 10
 """Events that `stall` sends."""
 
 LIES = 64
-"""Ids that `neg-lies` claims."""
+"""Ids that `neg-lies` claims unless told which."""
 
 GARBAGE = ("[]", "{", '["EVENT"]', '["EVENT","x",{}]', "null", '["EOSE"]', "[1,2,3]", '["EVENT",1,[]]', "[" * 5000, "\x00")
 
@@ -77,6 +77,8 @@ class HostileRelay:
         self.requests: list[list[Any]] = []
         self.sent = 0
         """Events sent, of whatever quality."""
+        self.lies = [f"{number:064x}" for number in range(1, LIES + 1)]
+        """The ids that `neg-lies` claims."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"hostile {mode}", daemon=True)
 
@@ -86,11 +88,6 @@ class HostileRelay:
 
     def asked(self, verb: str = "REQ") -> list[list[Any]]:
         return [message for message in self.requests if message[0] == verb]
-
-    @property
-    def lies(self) -> list[str]:
-        """The ids that `neg-lies` claims."""
-        return [f"{number:064x}" for number in range(1, LIES + 1)]
 
     def __enter__(self) -> HostileRelay:
         self._thread.start()
@@ -192,7 +189,7 @@ class HostileRelay:
             for number in range(1 << 60):
                 await send([self.author.note(f"for ever {number}", created_at=at)])
                 await asyncio.sleep(0)
-        if self.mode == "stall":
+        if found and self.mode == "stall":
             await send(found[:HELD])
             return
         await send(spoilt(self.mode, found[:limit], self.author))

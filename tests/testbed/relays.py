@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -170,6 +170,19 @@ def _alone(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     return asyncio.run(work())
 
 
+def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Cut into what is offered before answers are read. A deletion comes when all before it is answered: khatru works through
+    messages side by side, and an event that arrives after its deletion stays."""
+    window: list[Event] = []
+    for event in events:
+        if len(window) == WINDOW or (window and event["kind"] == 5):
+            yield window
+            window = []
+        window.append(event)
+    if window:
+        yield window
+
+
 async def publish(url: str, events: Iterable[Event]) -> list[str]:
     """Offer events to a relay, a window at a time; return the messages of refusals."""
     refused: list[str] = []
@@ -177,8 +190,7 @@ async def publish(url: str, events: Iterable[Event]) -> list[str]:
     async with ClientSession() as session:
         for start in range(0, len(pending), BURST):
             async with session.ws_connect(url, max_msg_size=0) as socket:
-                for begin in range(start, min(start + BURST, len(pending)), WINDOW):
-                    window = pending[begin : min(begin + WINDOW, start + BURST)]
+                for window in windows(pending[start : start + BURST]):
                     for event in window:
                         await socket.send_str(json.dumps(["EVENT", event]))
                     answers = 0

@@ -2,8 +2,8 @@
 //
 // `relay FOLDER PORT 77` (port 0: a free one; 1 instead of 77: without NIP-77) prints `listening PORT` and serves on loopback
 // until its standard input ends. Beside the WebSocket it has two ways past the relay's own pipeline, as strfry's command line
-// tool has into strfry's database: `POST /import[?verify]` takes one event a line and answers `ADDED PRESENT REFUSED`; `POST /scan` takes a filter and answers
-// one event a line, uncapped.
+// tool has into strfry's database: `POST /import[?verify]` takes one event a line and answers `ADDED PRESENT REFUSED`;
+// `POST /scan` takes a filter and answers one event a line, uncapped.
 package main
 
 import (
