@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from dragon.astroport.beacon_reading import MAX_BEACON, Beacon, read_beacon
 from dragon.astroport.reading import (
+    BARE,
     BEACON,
     MAX_MOATS,
     MAX_SCRIPT,
@@ -72,10 +73,10 @@ def understand(node_id: str, listing: Listing, files: Mapping[str, bytes], *, sw
     spoken = read_moats(files[MOATS])
     refused = ["script-name"] * listing.dropped
     beacon = _beacon(node_id, files.get(BEACON), refused)
-    scripts = _scripts(node_id, listing, files, refused)
+    scripts, spoilt = _scripts(node_id, listing, files, refused)
     ports = {slug: script.native_port for slug, script in scripts.items()}
     for slug in beacon.slugs:
-        if slug not in listing.slugs and slug in catalogue:
+        if slug not in ports and slug not in spoilt and slug in catalogue:
             ports[slug] = catalogue.get(slug).port
     station = dict(beacon.station)
     if listing.level:
@@ -119,24 +120,31 @@ def _beacon(node_id: str, data: bytes | None, refused: list[str]) -> Beacon:
     return beacon
 
 
-def _scripts(node_id: str, listing: Listing, files: Mapping[str, bytes], refused: list[str]) -> dict[str, Script]:
-    """Return the scripts that are what their names and their place say, by slug."""
+def _scripts(
+    node_id: str, listing: Listing, files: Mapping[str, bytes], refused: list[str]
+) -> tuple[dict[str, Script], set[str]]:
+    """Return the scripts that are what their names and their place say, by slug, and the slugs of those that are not."""
     found: dict[str, Script] = {}
+    spoilt: set[str] = set()
     for slug in listing.slugs:
         data = files.get(_script(slug))
         if data is None:
             refused.append(MISSING)
+            spoilt.add(slug)
             continue
         try:
             script = read_script(data)
         except Unreadable as error:
             refused.append(error.reason)
+            if error.reason != BARE:
+                spoilt.add(slug)
             continue
         if script.node_id != node_id or script.slug != slug:
             refused.append("script-foreign")
+            spoilt.add(slug)
             continue
         found[slug] = script
-    return found
+    return found, spoilt
 
 
 def _script(slug: str) -> str:

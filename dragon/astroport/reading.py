@@ -29,6 +29,9 @@ MAX_NAMES: Final = 2048
 MAX_MAPPED: Final = 512
 """Nodes taken from one swarm map: as many as are held at all."""
 
+BARE: Final = "script-bare"
+"""Reason: a script that says nothing in literal lines, as older stations make them. Its name alone counts for little."""
+
 MANIFEST: Final = "dragon.manifest"
 MOATS: Final = "_MySwarm.moats"
 BEACON: Final = "12345.json"
@@ -38,7 +41,7 @@ _SCRIPT_NAME = re.compile(r"x_([a-z0-9][a-z0-9-]{0,31})\.sh")
 _PAGE_NAME = re.compile(r"_MySwarm\.([A-Za-z0-9][A-Za-z0-9._-]{0,62})\.html")
 _NAMES = "NODE_ID|PROTO|NATIVE_PORT|ALT_PORT|REMOTE_USER"
 _ASSIGNED = re.compile(rf"(?:^|[;&|({{])[ \t]*(?:(?:export|local|declare|readonly)[ \t]+)*(?:{_NAMES})\+?=", re.M)
-_LITERAL = re.compile(rf'^({_NAMES})="([A-Za-z0-9_./@-]*)"[ \t]*$', re.M)
+_LITERAL = re.compile(rf'^[ \t]*({_NAMES})="([A-Za-z0-9_./@-]*)"[ \t]*(?:#.*)?$', re.M)
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
@@ -107,6 +110,8 @@ def read_script(data: bytes) -> Script:
         said[name] = value
     if len(_ASSIGNED.findall(text)) != len(said):
         raise Unreadable("script-computed", "a name is set to something that a shell would have to compute")
+    if not said:
+        raise Unreadable(BARE, "a script without literal lines")
     if missing := {"NODE_ID", "PROTO", "NATIVE_PORT", "ALT_PORT"} - said.keys():
         raise Unreadable("script-incomplete", f"{', '.join(sorted(missing))} is not set")
     node_id = said["NODE_ID"]

@@ -203,7 +203,7 @@ async def test_links_and_folders_where_files_should_be(world: World) -> None:
     await asyncio.to_thread(station.daemon.ipfs, "name", "publish", "--allow-offline", f"/ipfs/{cid}")
     await world.sees(station, "strfry")
     # Of a link Kubo returns the words where it points, which are no script and no JSON; a folder is no file.
-    assert {"script-incomplete", "beacon-json", "script-missing", "script-name"} <= world.stations.counters.keys()
+    assert {"script-bare", "beacon-json", "script-missing", "script-name"} <= world.stations.counters.keys()
 
 
 def _noise(count: int) -> bytes:

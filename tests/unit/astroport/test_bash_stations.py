@@ -126,10 +126,13 @@ async def test_services_without_a_script_have_the_catalogues_port(world: World) 
     """12345.json is stale at times, a script is not always there; what nobody here knows has no port then."""
     node = FakeKubo(world.network, seed=1)
     files = balise(node.node_id, NOW, {"ollama": 11434})
-    files["12345.json"] = json.dumps(document(node.node_id, NOW, "ollama,strfry,unheard-of")).encode()
+    files["12345.json"] = json.dumps(document(node.node_id, NOW, "ollama,strfry,unheard-of,comfyui,vane")).encode()
+    files["x_comfyui.sh"] = b"#!/bin/bash\nipfs p2p forward ...\n"  # of an older version
+    files["x_orpheus.sh"] = files["x_comfyui.sh"]  # named by nobody else
+    files["x_vane.sh"] = script(node.node_id, "vane", 3002, more='NATIVE_PORT="22"').encode()  # not right
     await publish(node, files)
     await world.stations.refresh()
-    assert world.offers(node) == ["ollama", "strfry"]
+    assert world.offers(node) == ["comfyui", "ollama", "strfry"]
 
 
 async def test_the_bootstrap_list_and_swarm_maps_lead_further(world: World) -> None:

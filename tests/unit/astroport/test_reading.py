@@ -65,6 +65,8 @@ def test_a_script_says_what_stands_in_its_literal_lines() -> None:
     assert read_script(GOOD.encode()) == Script(NODE, "ollama", 11434, int(GOOD.split('ALT_PORT="')[1].split('"')[0]), None)
     assert read_script(script(NODE, "ssh", 22, user="pi").encode()).remote_user == "pi"
     assert read_script(script(NODE, "webtop-http", 3000).encode()).slug == "webtop-http"
+    remarked = GOOD.replace('NATIVE_PORT="11434"', '  NATIVE_PORT="11434"  # preferred')
+    assert read_script(remarked.encode()) == read_script(GOOD.encode())
 
 
 @pytest.mark.parametrize(
@@ -93,8 +95,8 @@ def test_a_script_says_what_stands_in_its_literal_lines() -> None:
         (GOOD + "\0", "script-control"),
         (GOOD + "\x1b[2J", "script-control"),
         (GOOD + "#" * MAX_SCRIPT, "script-large"),
-        ("", "script-incomplete"),
-        ("#!/bin/bash\ntouch canary\n", "script-incomplete"),
+        ("", "script-bare"),
+        ("#!/bin/bash\ntouch canary\n", "script-bare"),
     ],
 )
 def test_a_script_of_any_other_form_is_refused(data: str, why: str) -> None:
