@@ -35,7 +35,9 @@ def a_relay_node(alias: str) -> Document:
 class RelayBackend(PlainBackend):
     """`peers`: alias → port of its relay; a port of 0 is a tunnel that does not open."""
 
-    def __init__(self, peers: Mapping[str, int], local: str | None, people: Sequence[Author], **fields: Any) -> None:
+    def __init__(
+        self, peers: Mapping[str, int], local: str | None, people: Sequence[Author], tool: Path | None = None, **fields: Any
+    ) -> None:
         super().__init__()
         self.ports = {node_id(alias): port for alias, port in peers.items()}
         keys = [person.pubkey for person in people]
@@ -44,7 +46,7 @@ class RelayBackend(PlainBackend):
             people=keys,
             hexes=keys,
             peers=[{"id": node_id(alias), "alias": alias, "trust": "signed", "relay": ""} for alias in peers],
-            local={"url": local, "tool": None},
+            local={"url": local, "tool": str(tool) if tool else None},
         )
         self.known_constellation.update(fields)
         self.known_peers = [a_relay_node(alias) for alias in peers]
