@@ -25,6 +25,7 @@ MAX_COPIES = 2048
 """Folders of a swarm cache that are looked at."""
 
 Files = tuple[Listing, Mapping[str, bytes]]
+Stamp = tuple[int, ...]
 
 
 async def under_name(kubo: Kubo, path: str) -> Files:
@@ -41,14 +42,18 @@ async def under_name(kubo: Kubo, path: str) -> Files:
     return listing, files
 
 
-def copied(swarm: Path) -> list[str]:
-    """Return the node ids that a swarm cache has folders of, at most `MAX_COPIES`; none where it cannot be read. Blocks."""
-    try:
-        with os.scandir(swarm) as entries:
-            names = [entry.name for _, entry in zip(range(MAX_COPIES), entries, strict=False)]
-    except OSError:
-        return []
-    return sorted(name for name in names if is_node_id(name))
+def copied(swarm: Path) -> dict[str, Stamp]:
+    """Return the node ids that a swarm cache has folders of, at most `MAX_COPIES`; none where it cannot be read. Blocks.
+
+    With each comes what changes whenever the scripts fetch the node again: they lay a new folder.
+    """
+    found: dict[str, Stamp] = {}
+    with suppress(OSError), os.scandir(swarm) as entries:
+        for _, entry in zip(range(MAX_COPIES), entries, strict=False):
+            if is_node_id(entry.name):
+                about = entry.stat(follow_symlinks=False)
+                found[entry.name] = about.st_ino, about.st_mtime_ns
+    return found
 
 
 def in_copy(folder: Path) -> Files | None:

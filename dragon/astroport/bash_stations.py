@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from dragon.astroport.bash_files import Files, copied, in_copy, under_name
+from dragon.astroport.bash_files import Files, Stamp, copied, in_copy, under_name
 from dragon.astroport.bootstrap_list import bootstrap_addresses
 from dragon.astroport.hearsay import Heard, understand
 from dragon.astroport.reading import MAX_MAPPED, Unreadable, read_map
@@ -27,6 +27,7 @@ from dragon.errors import KuboError
 from dragon.kubo.types import Kubo, peer_of
 from dragon.probe.catalogue import Catalogue, load_catalogue
 from dragon.registry.backoff import Backoff
+from dragon.registry.unsigned import SUPERSEDED
 from dragon.registry.verdict import Rejected
 from dragon.registry.view import View
 from dragon.registry.waiting import woken
@@ -95,7 +96,6 @@ class BashStations:
 
         `catalogue`: what is known of services beside their ports.
         """
-        shipped = load_catalogue()
         self._kubo = kubo
         self._view = view
         self._zen = zen
@@ -103,8 +103,10 @@ class BashStations:
         self._rng = rng
         self._self_id = self_id
         self._admit = admit
-        self._catalogue = catalogue or (lambda: shipped)
+        self._catalogue = catalogue or load_catalogue
         self._tried: OrderedDict[str, _Tried] = OrderedDict()
+        self._copies: dict[str, tuple[Stamp, float]] = {}
+        """By node id: what its folder looked like when it was read, and when it is read again all the same."""
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._wake = asyncio.Event()
         self._is_fresh_wanted = False
@@ -153,7 +155,7 @@ class BashStations:
 
         Whoever was asked before and has no balise comes last: each of them may take all the time there is.
         """
-        await self._read_copies()
+        await self._read_copies(fresh)
         candidates = await self._candidates()
         due = self._due(candidates, fresh)
         first = [name for name in due if (tried := self._tried.get(name)) is None or tried.is_station]
@@ -244,7 +246,9 @@ class BashStations:
         if files[0].has_manifest:
             self._view.unlearn(node_id)
         heard = self._heard(node_id, files)
-        self._learn(heard)
+        if not self._learn(heard):  # a copy on disk is newer than the record that we were given
+            self.counters["unchanged"] += 1
+            return ()
         tried.is_station, tried.channel, tried.path = True, heard.channel, path if heard.is_whole else ""
         self.counters["read"] += 1
         return ()
@@ -255,35 +259,40 @@ class BashStations:
         self.counters["maps"] += 1
         return read_map(await self._kubo.ls(path, limit=MAX_MAPPED))
 
-    async def _read_copies(self) -> None:
+    async def _read_copies(self, fresh: bool) -> None:
         """Take in what the station's own scripts have fetched, where it is newer than what is held, or of somebody new."""
-        for node_id in await asyncio.to_thread(copied, self._zen.swarm):
-            held = self._view.node(node_id, self._clock.monotonic())
+        now = self._clock.monotonic()
+        folders = await asyncio.to_thread(copied, self._zen.swarm)
+        self._copies = {node_id: read for node_id, read in self._copies.items() if node_id in folders}
+        for node_id, stamp in folders.items():
+            held = self._view.node(node_id, now)
             if node_id == self._self_id or (held is not None and held.trust == "signed"):
                 continue  # our own cache repeats what was signed
+            before, due = self._copies.get(node_id, ((), now))
+            if stamp == before and now < due and not fresh:
+                continue
+            self._copies[node_id] = stamp, now + AGAIN
             try:
                 files = await asyncio.to_thread(in_copy, self._zen.swarm / node_id)
-                if files is None:
-                    continue
-                heard = self._heard(node_id, files)
-                if held is None or heard.manifest.sequence > held.manifest.sequence:
-                    self._learn(heard)
-                    self.counters["copies"] += 1
+                if files is not None:
+                    heard = self._heard(node_id, files)
+                    if held is None or heard.manifest.sequence > held.manifest.sequence:
+                        self.counters["copies"] += self._learn(heard)
             except Unreadable as error:
                 self.counters[error.reason] += 1
-                continue
 
     def _heard(self, node_id: str, files: Files) -> Heard:
         heard = understand(node_id, *files, swarm=self._view.swarm, catalogue=self._catalogue())
         self.counters.update(heard.refused)
         return heard
 
-    def _learn(self, heard: Heard) -> None:
-        """Hand it to the view; `Unreadable` with the view's reason when it does not count."""
+    def _learn(self, heard: Heard) -> bool:
+        """Hand it to the view; False when newer files are known. `Unreadable` when the view has another reason to refuse."""
         at, now_ms = self._clock.monotonic(), self._clock.now_ms()
         verdict = self._view.learn(heard.manifest, at=at, now_ms=now_ms, usable=self._admit)
-        if isinstance(verdict, Rejected):
+        if isinstance(verdict, Rejected) and verdict.reason != SUPERSEDED:
             raise Unreadable(verdict.reason, verdict.detail)
+        return not isinstance(verdict, Rejected)
 
     def _failed(self, tried: _Tried, reason: str, name: str, error: Exception) -> None:
         self.counters[reason] += 1

@@ -35,6 +35,9 @@ AHEAD = 3600.0
 CAPACITY = 512
 """Nodes held: constellations of the scripts count dozens, and each costs about 10 kB. Invented ones push out one another."""
 
+SUPERSEDED = "unsigned-superseded"
+"""Reason: an older copy of what is held."""
+
 _BY_ID = attrgetter("entry.node_id")
 _NEVER = float("inf")
 
@@ -69,7 +72,7 @@ class Unsigned:
         if age < -AHEAD:
             return Rejected("unsigned-future", f"the files of {node_id} are of {spell_seconds(-age)} from now")
         if held is not None and spoken < held.manifest.sequence:
-            return Rejected("unsigned-superseded", f"newer files of {node_id} were read before")
+            return Rejected(SUPERSEDED, f"newer files of {node_id} were read before")
         heard = at - max(age, 0.0)
         if held is None:
             self._make_room()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dragon.astroport import bash_stations
+from dragon.astroport.bash_files import Files, in_copy
 from dragon.astroport.bash_stations import AGAIN, LOOK_EVERY, BashStations
 from dragon.astroport.zen import Zen
 from dragon.errors import KuboUnreachable
@@ -302,6 +303,40 @@ async def test_copies_that_the_scripts_fetched_are_read_where_they_are_newer(wor
     await world.stations.refresh()
     assert world.view.slugs(0.0) == {"ollama": 1, "qdrant": 1}
     assert world.stations.counters == {"copies": 2, "unsigned-stale": 3}
+
+
+async def test_copies_are_read_again_when_they_changed_or_are_due(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Signer("one"), Signer("other")
+    read: list[str] = []
+
+    def noted(folder: Path) -> Files | None:
+        read.append(folder.name)
+        return in_copy(folder)
+
+    monkeypatch.setattr(bash_stations, "in_copy", noted)
+    for node in (one, other):
+        lay(world.zen.swarm / node.node_id, balise(node.node_id, NOW - 60))
+    for _ in range(3):
+        await world.stations._look(fresh=False)
+    assert sorted(read) == sorted((one.node_id, other.node_id))
+    lay(world.zen.swarm / one.node_id, {"x_new.sh": b""})
+    await world.stations._look(fresh=False)
+    assert read[2:] == [one.node_id]
+    await world.clock.turn(AGAIN)
+    await world.stations._look(fresh=False)
+    assert sorted(read[3:]) == sorted((one.node_id, other.node_id))
+
+
+async def test_a_copy_that_is_newer_than_the_record_is_no_failure_of_the_name(world: World) -> None:
+    station = await world.station(1)
+    lay(world.zen.swarm / station.node_id, balise(station.node_id, NOW + 60, {"strfry": 9999}))
+    await world.stations.refresh()
+    assert world.offers(station) == ["strfry"]
+    assert "unsigned-superseded" not in world.stations.counters
+    await publish(station, balise(station.node_id, NOW + 120))
+    await world.clock.turn(AGAIN * 1.25)
+    await world.stations._look(fresh=False)
+    assert world.offers(station) == ["ollama", "ssh"]
 
 
 async def test_copies_lead_nowhere_else(world: World, tmp_path: Path) -> None:
