@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -115,6 +116,24 @@ def test_the_daily_wipe_is_mended(offered: tuple[Station, Station]) -> None:
         wait_for((alpha.balise / "12345.json").exists, BOUND)
         wait_for(in_cache(beta, alpha), BOUND, lambda: beta.dragon.log)
     assert beta.bash(beta.swarm / alpha.id / "x_ollama.sh", "stop").returncode == 0
+
+
+def test_what_others_write_in_our_place_is_replaced(offered: tuple[Station, Station]) -> None:
+    """`_12345.sh` replaces directories of the cache by what it fetched; whatever that was, it is ours again at once."""
+    alpha, beta = offered
+    place, fetched = beta.swarm / alpha.id, beta.tmp / "get_peer"
+    good = (place / "x_ollama.sh").read_text()
+    for _ in range(2):
+        fetched.mkdir()
+        (fetched / "x_ollama.sh").write_text(f"touch {beta.folder}/was-run\n")
+        (fetched / "12345.json").write_text("{torn")
+        (fetched / "_MySwarm.moats").symlink_to("/etc/passwd")
+        shutil.rmtree(place)
+        fetched.rename(place)
+        wait_for(lambda: (place / "x_ollama.sh").read_text() == good, BOUND, lambda: beta.dragon.log)
+        wait_for(lambda: (place / "_MySwarm.moats").read_text().strip().isdigit(), BOUND, lambda: beta.dragon.log)
+        assert json.loads((place / "12345.json").read_text())["ipfsnodeid"] == alpha.id
+    assert not (beta.folder / "was-run").exists()
 
 
 def test_what_stop_closes_and_removes_is_laid_and_opened_again(offered: tuple[Station, Station]) -> None:

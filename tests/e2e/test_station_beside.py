@@ -1,0 +1,80 @@
+"""A station in unusual hands: the Bash DRAGON that goes first, a Dragon of another user, a daemon that is not there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_station import BOUND, findings, listeners
+from tests.testbed.netns import unable
+from tests.testbed.station import OLLAMA, Station, Stations, wait_for
+
+pytestmark = pytest.mark.skipif(bool(why := unable()), reason=why or "")
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def station(kubo_binary: Path) -> Iterator[Station]:
+    """One station in a folder that every user may enter, as homes are."""
+    folder = Path(tempfile.mkdtemp(prefix="dragon-station-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        with Stations(folder, kubo_binary) as stations:
+            yield stations.add("alpha")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_bash_dragon_goes_first_where_that_is_wanted(station: Station) -> None:
+    station.run_service()
+    publisher = station.pretend_running("_12345.sh")
+    node = station.serve(tables="[astroport]\nbash_first = true\n", wait=False)
+    wait_for(lambda: "bash_first: waiting" in node.log, BOUND, lambda: node.log)
+    assert station.ipfs("p2p", "ls").strip() == "", "else the scripts would not start theirs"
+    protocol = f"/x/ollama-{station.id}"
+    station.ipfs("p2p", "listen", protocol, f"/ip4/127.0.0.1/tcp/{OLLAMA}")
+    wait_for(lambda: "ready: " in node.log, BOUND, lambda: node.log)
+    wait_for(lambda: "ollama" in str(findings(station)["listeners"]["detail"]), BOUND, lambda: node.log)
+    assert findings(station)["listeners"]["detail"] == "by Dragon: none; by the station's scripts: ollama"
+    assert f"_12345.sh (pid {publisher.pid})" in str(findings(station)["Bash side"]["detail"])
+    assert findings(station)["IPNS"]["ok"], "the scripts publish"
+    assert node.terminate() == 0
+    assert listeners(station) == {protocol}, "what was adopted was never ours to close"
+
+
+def test_a_dragon_of_another_user_serves_and_says_what_it_may_not_write(station: Station) -> None:
+    station.run_service()
+    node = station.serve(wait=False)
+    node.cleanup()
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None
+    node.enter = [*station.host.enter, setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(node.home)], check=True)
+    before = sorted(str(path) for path in station.zen.rglob("*"))
+    node.start()
+    wait_for(lambda: f"/x/ollama-{station.id}" in listeners(station), BOUND, lambda: node.log)
+    wait_for(lambda: "WARNING" in node.log, BOUND, lambda: node.log)
+    for name in ("balise", "swarm cache", "station lock"):
+        found = findings(station)[name]
+        assert not found["ok"]
+        assert str(station.zen) in str(found["detail"])
+    assert sorted(str(path) for path in station.zen.rglob("*")) == before
+    assert node.terminate() == 0
+
+
+def test_without_the_station_s_daemon_it_is_said_what_to_start(station: Station) -> None:
+    station.kubo.stop()
+    (station.kubo.repo / "swarm.key").write_text("/key/swarm/psk/1.0.0/\n/base16/\n" + "0" * 64 + "\n")
+    node = station.serve(wait=False)
+    assert node.process is not None
+    assert node.process.wait(60) == 1
+    assert "start the daemon" in node.log
+    done = node.run("doctor")
+    assert done.returncode == 1
+    assert "public peers are unreachable" in done.stdout.replace("\n", " ")
