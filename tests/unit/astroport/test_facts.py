@@ -50,7 +50,7 @@ def test_an_empty_station_has_the_usual_addresses_and_nothing_else(zen: Zen) -> 
 
 
 def test_a_station_in_use(zen: Zen) -> None:
-    put(zen, "game/secret.nostr", f"NSEC=nsec1{'q' * 58}; NPUB=npub1{'q' * 58}; HEX={'AB' * 32};\n")
+    put(zen, "game/secret.nostr", f"NSEC=nsec1{'q' * 58}; SECHEX={'0' * 64}; NPUB=npub1{'q' * 58}; HEX={'AB' * 32};\n")
     put(zen, "game/players/cap@example.org/.player", "cap@example.org\n")
     (zen.game / "players" / ".current").symlink_to("cap@example.org")
     put(zen, "game/nostr/cap@example.org/HEX", "c" * 64 + "\n")

@@ -70,6 +70,16 @@ def test_only_what_changed_is_written(layer: Layer, place: Path) -> None:
         assert stamps(place)[str(place / same)] == before[str(place / same)]
 
 
+def test_permissions_are_those_that_readers_need_whatever_the_umask(layer: Layer, place: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        layer.lay({"a": order({"x": "1"}, mode=0o755)})
+        layer.lay({"a": order({"x": "2"}, mode=0o755)})
+    finally:
+        os.umask(before)
+    assert (place / "a" / "x").stat().st_mode & 0o777 == 0o755
+
+
 def test_nobody_is_asked_for_content_that_still_lies_there(layer: Layer) -> None:
     asked = []
 
