@@ -91,15 +91,12 @@ class Ledger:
             return
         now = _look(path)
         known = self._entries.get(str(path))
-        if known is None or not known.written or _hash_of(path) != known.written:
+        if known is None or (now is not None and _hash_of(path) != known.written):
             known = self._keep(path, now)
         self._entries[str(path)] = replace(known, written=_hash(data))
         self._make_folders(path.parent)
         self._save()
-        with _explained(path):
-            if now is not None and stat.S_ISLNK(now.st_mode):
-                path.unlink()
-        write_atomically(path, data, mode)
+        write_atomically(path, data, mode)  # a link is replaced itself, not what it leads to
         self._own(path, known)
 
     def restore(self, path: Path) -> Restored:

@@ -137,7 +137,10 @@ class Unit:
             write_atomically(self.staged, self.file.data, self.file.mode)
             return [f"sudo install -m 0644 {self.staged} {self.file.path}", *self.manager.commands("daemon-reload")]
         self.ledger.replace(self.file.path, self.file.data, self.file.mode)
-        return self.manager.call("daemon-reload")
+        left = self.manager.call("daemon-reload")
+        if self.manager.is_running(self.file.path.name):  # with another unit than before
+            left += self.manager.call("restart", self.file.path.name)
+        return left
 
     def undo(self) -> list[str]:
         self.staged.unlink(missing_ok=True)
@@ -167,7 +170,10 @@ class Service:
         return (not self.manager.works or self.manager.is_running(self.unit)) and self.answers()
 
     def do(self) -> list[str]:
-        left = [] if self.manager.is_running(self.unit) else self.manager.call("enable", "--now", self.unit)
+        runs = self.manager.is_running(self.unit)
+        if not runs and self.manager.works and self.answers():
+            raise LocalError("a node runs here that this service did not start", "end that one: two cannot share one home")
+        left = [] if runs else self.manager.call("enable", "--now", self.unit)
         if self.answers():
             return left + self._notes()
         raise LocalError(

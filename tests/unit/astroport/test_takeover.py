@@ -259,6 +259,71 @@ def test_a_newer_original_is_replaced_again_and_comes_back(station: Station) -> 
     assert script.read_text() == "#!/bin/bash\n# a newer original\n"
 
 
+def test_a_stand_in_that_somebody_removed_costs_no_original(station: Station) -> None:
+    before = station.tree()
+    station.take_over()
+    station.zen.dragon_script.unlink()
+    for name in ("ollama.me.sh", "strfry.me.sh"):  # a file, and a link
+        (station.zen.services / name).unlink()
+    station.release()
+    assert station.tree() == before
+
+
+def test_a_file_that_was_removed_is_replaced_again_with_its_first_copy(tmp_path: Path) -> None:
+    file, ledger = tmp_path / "script", Ledger(tmp_path / "dragon" / "ledger")
+    for original in ("file", "link"):
+        file.write_text("original") if original == "file" else file.symlink_to("elsewhere")
+        with ledger.held():
+            ledger.begin({"scope": "user"})
+            ledger.replace(file, b"stand-in", 0o755)
+            file.unlink()
+            ledger.replace(file, b"stand-in", 0o755)
+            assert ledger.restore(file) == "restored"
+            ledger.end()
+        assert str(file.readlink()) == "elsewhere" if original == "link" else file.read_text() == "original"
+        file.unlink()
+
+
+FAKE_SYSTEMCTL = """#!/bin/sh
+echo "$@" >> {folder}/called
+case "$2" in
+    show) echo Version=252 ;;
+    is-active) cat {folder}/active 2>/dev/null || echo inactive ;;
+    is-enabled) echo enabled ;;
+esac
+"""
+
+
+def managed(station: Station) -> tuple[Machine, Path]:
+    """A station whose systemd says what the test wants; what it was told stands in a file."""
+    program = station.folder.parent / f"{station.folder.name}-bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(FAKE_SYSTEMCTL.format(folder=program.parent))
+    program.chmod(0o755)
+    environ = {"PATH": f"{program.parent}:/usr/bin:/bin", "HOME": str(station.folder)}
+    return replace(station.machine, manager=lambda scope: Manager(scope, environ)), program.parent
+
+
+def test_a_node_that_was_started_by_hand_must_end_first(station: Station) -> None:
+    machine, told = managed(station)
+    ledger = ledger_of(station.home)
+    with pytest.raises(LocalError, match="this service did not start") as refused:
+        list(take_over(steps_of(machine, ledger, station.options), ledger, station.options))
+    assert "end that one" in refused.value.hint
+    assert "enable" not in (told / "called").read_text()
+    assert "original" in station.zen.dragon_script.read_text()
+
+
+def test_a_running_service_is_restarted_with_a_changed_unit_and_only_then(station: Station) -> None:
+    machine, told = managed(station)
+    (told / "active").write_text("active\n")
+    for command, restarts in ((("/opt/a",), 1), (("/opt/a",), 1), (("/opt/b",), 2)):
+        ledger = ledger_of(station.home)
+        steps = steps_of(replace(machine, command=command), ledger, station.options)
+        list(take_over(steps, ledger, station.options))
+        assert (told / "called").read_text().count("--user restart dragon-station.service") == restarts
+
+
 def test_settings_that_were_edited_since_lose_only_the_one_key(station: Station) -> None:
     station.take_over()
     edited = station.home.config_file.read_text().replace('alias = "owl"', 'alias = "raven"')
