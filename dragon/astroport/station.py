@@ -76,6 +76,7 @@ class Station:
         self.upkeep = Upkeep(
             zen, node_id, home, environ, kubo=kubo, view=view, serving=serving, registry=registry, catalogue=catalogue,
             clock=clock, docker_bridge=settings.astroport.docker_bridge,
+            unsigned=settings.registry.publisher == "dragon" and settings.astroport.bash_stations,
         )  # fmt: skip
         self.stations = BashStations(
             kubo, view, zen, clock, rng, self_id=node_id, admit=settings.astroport.bash_stations, catalogue=catalogue

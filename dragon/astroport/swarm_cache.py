@@ -3,7 +3,8 @@
 Source: ASTROPORT facts 2.4, 2.5.
 
 Everything in it is made here from what was verified; nothing is downloaded. The station's `_12345.sh` writes there too: the
-directories of stations without Dragon are its own, and where it replaces one of a Dragon node, ours is laid over it again.
+directories of stations without Dragon are its own, and where it replaces one of a Dragon node, ours is laid over it again. Only
+where Dragon publishes in its place are those made here as well, from what was understood of the stations' files.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 class SwarmCache:
     """The directories of other nodes. Its methods block, and are called one at a time."""
 
-    def __init__(self, zen: Zen, self_id: str, journal: Path, *, docker_bridge: bool = False) -> None:
-        """`journal`: a file in `DRAGON_HOME`, where what is ours is written down."""
+    def __init__(self, zen: Zen, self_id: str, journal: Path, *, docker_bridge: bool = False, unsigned: bool = False) -> None:
+        """`journal`: a file in `DRAGON_HOME`, where what is ours is written down. `unsigned`: no `_12345.sh` keeps the
+        directories of stations without Dragon, so they are made here too."""
         self._self_id = self_id
         self._bridge = docker_bridge
+        self._trusted = ("signed", "ipns") if unsigned else ("signed",)
         self._swarm = zen.swarm
         self._layer = Layer(zen.swarm, journal, within=zen.root)
         self._stamps: dict[str, int] = {}
@@ -70,7 +73,7 @@ class SwarmCache:
         return self._layer.lay({}).removed
 
     def _belongs(self, node: NodeView) -> bool:
-        if node.is_self or node.node_id == self._self_id or node.trust != "signed" or node.manifest.leaving:
+        if node.is_self or node.node_id == self._self_id or node.trust not in self._trusted or node.manifest.leaving:
             return False
         if node.state != "live" and not (node.state == "silent" and node.last_seen <= SILENT):
             return False

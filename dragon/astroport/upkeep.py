@@ -79,7 +79,9 @@ class Upkeep:
         catalogue: Callable[[], Catalogue],
         clock: Clock,
         docker_bridge: bool = False,
+        unsigned: bool = False,
     ) -> None:
+        """`unsigned`: the swarm cache has stations without Dragon, too."""
         self._zen = zen
         self._node_id = node_id
         self._environ = environ
@@ -90,7 +92,7 @@ class Upkeep:
         self._catalogue = catalogue
         self._clock = clock
         self._balise = Balise(zen, node_id, home.root / "balise.json", docker_bridge=docker_bridge)
-        self._cache = SwarmCache(zen, node_id, home.root / "swarm-cache.json", docker_bridge=docker_bridge)
+        self._cache = SwarmCache(zen, node_id, home.root / "swarm-cache.json", docker_bridge=docker_bridge, unsigned=unsigned)
         self._facts = StationFacts(node_id)
         self._dirty = asyncio.Event()
         self._stale = asyncio.Event()

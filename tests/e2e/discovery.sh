@@ -23,12 +23,13 @@ read_node() {
 }
 
 mkdir -p "$cache"
+self=$(ipfs id -f '<id>')
 for peer in "$@"; do
   read_node "$peer" || continue
   channel=$(jq -r .g1swarm "$cache/$peer/12345.json")
   channel=${channel##*/}
   [[ -n $channel ]] || continue
   for other in $(ipfs --timeout 20s ls "/ipns/$channel" 2>/dev/null | awk '{print $3}' | tr -d /); do
-    [[ " $* " == *" $other "* ]] || read_node "$other"
+    [[ " $self $* " == *" $other "* ]] || read_node "$other"
   done
 done

@@ -46,6 +46,8 @@ def three(stations: Stations) -> tuple[Station, Station, Station]:
     reader.balise.mkdir()
     (reader.balise / "_MySwarm.moats").write_text(f"{int(time.time())}\n")
     (reader.balise / "12345.json").write_text(json.dumps({"ipfsnodeid": reader.id, "hostname": "reader"}))
+    script = f'NODE_ID="{reader.id}"\nPROTO="/x/orpheus-{reader.id}"\nNATIVE_PORT="5005"\nALT_PORT="21300"\n'
+    (reader.balise / "x_orpheus.sh").write_text(f"#!/bin/bash\n{script}touch {reader.folder}/was-run\n")
     reader.publish_by_hand()
     return one, two, reader
 
@@ -105,6 +107,15 @@ def test_a_bash_consumer_discovers_both_stations_and_uses_one(three: tuple[Stati
     assert opened.returncode == 0, opened
     assert reader.ask(OLLAMA)["name"] == "ollama"
     assert reader.bash(reader.swarm / two.id / "x_ollama.sh", "off").returncode == 0
+
+
+def test_without_12345_sh_the_cache_has_stations_without_dragon_too(three: tuple[Station, Station, Station]) -> None:
+    _, two, reader = three
+    wait_for(in_cache(two, reader, "orpheus"), BOUND, partial(told, two))
+    made = (two.swarm / reader.id / "x_orpheus.sh").read_text()
+    assert made.startswith("#!/bin/bash\n# Made by Dragon")
+    assert "was-run" not in made
+    assert not (reader.folder / "was-run").exists()
 
 
 def test_the_beacon_answers_every_path_with_the_one_document(three: tuple[Station, Station, Station]) -> None:

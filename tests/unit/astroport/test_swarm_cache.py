@@ -148,6 +148,15 @@ def test_directories_of_stations_without_dragon_are_not_ours(cache: SwarmCache, 
     assert tree(zen) == before
 
 
+def test_without_the_stations_scripts_those_directories_are_made_here_too(zen: Zen, tmp_path: Path) -> None:
+    cache = SwarmCache(zen, SELF, tmp_path / "swarm.json", unsigned=True)
+    cache.lay([replace(station(B, "ollama"), trust="ipns")], CATALOGUE, NOW)
+    assert "# Made by Dragon" in (zen.swarm / B / "x_ollama.sh").read_text()
+    assert int((zen.swarm / B / "_MySwarm.moats").read_text()) == int(NOW) - 3, "its own time, so that nobody is revived"
+    cache.lay([], CATALOGUE, NOW)
+    assert not (zen.swarm / B).exists()
+
+
 def test_what_the_stations_scripts_fetch_is_laid_over(cache: SwarmCache, zen: Zen) -> None:
     nodes = [station(A, "ollama", "ssh")]
     cache.lay(nodes, CATALOGUE, NOW)
