@@ -116,14 +116,18 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def keys(dry_run: DryRun = False, as_json: Json = False) -> None:
+def keys(
+    remove: Annotated[bool, typer.Option("--remove", help="Take Dragon's block out of authorized_keys.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
     """Keep the SSH keys of the UPlanet's stations.
 
     Each of them gets a login here: see docs/astroport.md. With --dry-run nothing is written.
     """
-    from dragon.cli.station_keys import keep
+    from dragon.cli.station_keys import keep, take_out
 
-    raise typer.Exit(keep(dry_run=dry_run, as_json=as_json))
+    raise typer.Exit((take_out if remove else keep)(dry_run=dry_run, as_json=as_json))
 
 
 def executable() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from dragon.astroport.ledger import Ledger
 from dragon.astroport.steps import Step
 from dragon.astroport.takeover import Machine, Options, Publisher, Told, ledger_of, release, state_of, steps_of
 from dragon.astroport.takeover import take_over as do
-from dragon.astroport.unit import Manager
+from dragon.astroport.unit import UNIT, Manager
 from dragon.astroport.zen import Zen
 from dragon.cli import output
 from dragon.cli.astroport import executable
@@ -65,7 +65,9 @@ def give_back(*, dry_run: bool, yes: bool, as_json: bool) -> int:
     machine = _machine(zen, home, on_station(load_settings(home), os.environ))
     steps = steps_of(machine, ledger, Options.of(ledger.options))
     if dry_run:
-        for path in ledger.paths():
+        if machine.manager(Options.of(ledger.options).scope).knows(UNIT):
+            output.print_line(f"stop      {UNIT}")
+        for path in reversed(ledger.paths()):
             output.print_line(f"put back  {path}")
         return 0
     if not _agreed((), yes=yes, as_json=as_json, question="Put the Bash DRAGON back?"):

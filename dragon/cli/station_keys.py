@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from dragon.astroport.authorized_keys import apply, plan, read
 from dragon.astroport.key_keeping import AuthorizedKeys, Look
 from dragon.astroport.relay_events import LOCAL_RELAY, station_events
 from dragon.astroport.zen import Zen
@@ -36,8 +37,8 @@ def keep(*, dry_run: bool, as_json: bool) -> int:
         return await station_events(relay, authors, since)
 
     keeper = AuthorizedKeys(
-        Path(os.environ.get("HOME") or Path.home()) / ".ssh" / "authorized_keys",
-        home.root / "astroport" / "authorized_keys",
+        _file(),
+        _backups(home),
         SystemClock(),
         own_id=own["id"],
         uplanet=lambda: str(own.get("station", {}).get("uplanet", "")),
@@ -47,6 +48,25 @@ def keep(*, dry_run: bool, as_json: bool) -> int:
     look = asyncio.run(keeper.look() if dry_run else keeper.keep())
     _tell(look, dry_run=dry_run, as_json=as_json)
     return 0
+
+
+def take_out(*, dry_run: bool, as_json: bool) -> int:
+    """Show or do what takes Dragon's block away, whether it is switched on or not; return the exit code."""
+    home = Home.locate()
+    change = plan(read(_file()), ())
+    if not dry_run:
+        home.prepare()
+        apply(_file(), change, _backups(home))
+    _tell(Look(change), dry_run=dry_run, as_json=as_json)
+    return 0
+
+
+def _file() -> Path:
+    return Path(os.environ.get("HOME") or Path.home()) / ".ssh" / "authorized_keys"
+
+
+def _backups(home: Home) -> Path:
+    return home.root / "astroport" / "authorized_keys"
 
 
 def speakers(peers: Sequence[Document]) -> dict[str, str]:
@@ -77,5 +97,5 @@ def _tell(look: Look, *, dry_run: bool, as_json: bool) -> None:
     for reason, count in sorted(selection.refused.items()):
         output.print_line(f"{'refused':12}  {count} {reason}")
     if change.is_none:
-        output.print_line(f"nothing changes: {len(selection.keys)} keys of stations")
+        output.print_line(f"nothing changes; keys of stations: {len(selection.keys)}")
     return None

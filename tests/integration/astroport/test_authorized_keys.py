@@ -99,6 +99,12 @@ async def test_the_command_shows_and_writes(
         assert not file.exists()
         assert await asyncio.to_thread(run, ["astroport", "keys"]) == 0
     assert file.read_bytes() == BEGIN + line(OWL) + END
+    capsys.readouterr()
+    home.config_file.write_text("")  # switched off: the block can still be taken away
+    assert await asyncio.to_thread(run, ["astroport", "keys", "--remove", "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"would remove  {line(OWL).decode()}"
+    assert await asyncio.to_thread(run, ["astroport", "keys", "--remove"]) == 0
+    assert file.read_bytes() == b""
 
 
 async def test_more_authors_than_one_filter_takes(relay: str) -> None:
