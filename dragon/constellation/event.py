@@ -20,8 +20,8 @@ from dragon.errors import RemoteError
 if TYPE_CHECKING:
     from coincurve import PublicKeyXOnly
 
-MAX_EVENT_SIZE = 64 * 1024
-"""Bytes of an event. The default of strfry, whose `import` ends at the first longer line and loses what follows."""
+MAX_EVENT_SIZE = 64 * 1024 - 1
+"""Bytes of an event: with its line's end what strfry takes by default, whose `import` ends at the first longer line."""
 
 MAX_KIND = 65_535
 MAX_TIME = 2**53 - 1

@@ -49,6 +49,8 @@ class Shared:
     sieve: Sieve = field(default_factory=Sieve)
     seen: Seen = field(default_factory=Seen)
     claims: Claims = field(init=False)
+    bridged: bool = True
+    """Whether our own relay speaks NIP-77, as far as we know."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a peer is through with what it claimed."""
     on_event: Callable[[Event], None] = lambda _: None

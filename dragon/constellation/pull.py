@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from dragon.constellation.asking import NoNegentropy, TooMany, offer, read, reconcile
-from dragon.constellation.bridge import Bridge, Found, Side
+from dragon.constellation.asking import NoNegentropy, offer, read
+from dragon.constellation.bridge import Found
+from dragon.constellation.comparing import Comparison, NoBridge, NothingHere, OwnRelayFailed, on_our_side, own
 from dragon.constellation.frames import Frame
 from dragon.constellation.intake import Intake, PeerDropped, Shared
 from dragon.constellation.job import Job, Peer
@@ -17,10 +18,7 @@ from dragon.constellation.outcome import PeerOutcome
 from dragon.constellation.paging import Pages
 from dragon.constellation.relay import Patience, Relay, RelayFailed, connected
 from dragon.constellation.wanted import Wanted
-from dragon.errors import DragonError, LocalError, ProtocolError, RemoteError
-
-LEAST_ROOM = 2000
-"""Bytes of a negentropy message that any relay takes."""
+from dragon.errors import DragonError, RemoteError
 
 FRUITLESS = 2
 """Connections in a row that brought nothing, after which a peer has failed: its turn comes again with the next run."""
@@ -40,13 +38,6 @@ REFUSED_CHUNKS = 2
 
 BROKEN_PROMISES = 1000
 """Events that a peer named and did not give, beyond which it is given up where that is more than it gave."""
-
-MESSAGE_ROOM = 40_000
-"""Bytes of the first message that are left for the filter: `AUTHORS_PER_FILTER` keys, and the kinds."""
-
-
-class OwnRelayFailed(LocalError):
-    """Our own relay does not do its part."""
 
 
 @dataclass(slots=True)
@@ -151,65 +142,42 @@ class Pull:
     async def _reconcile(self, theirs: Relay, ours: Relay, wanted: Wanted) -> bool:
         """Find the differences by NIP-77 and fetch them; False where it is better to read everything."""
         self._outcome.missing = self._course.missing
-        if self._job.both or self._job.verify:
+        want_have = self._job.both or self._job.verify
+        if want_have:
             self._outcome.lacking = self._course.lacking
-        windows = [wanted]
-        while windows:
-            window = windows.pop()
-            try:
-                if not await self._window(theirs, ours, window):
-                    return False
-            except TooMany as error:
-                halves = window.halves() or window.parts()
-                if halves is None:
-                    raise RelayFailed(f"has too many events in one second ({error})") from None
-                windows += reversed(halves)
+        tell_empty = self._fetches and len(self._job.peers) == 1  # of several, each is to give a part
+        comparison = Comparison(theirs, ours, self._outcome, want_have, tell_empty)
+        try:
+            if self._shared.bridged:
+                await self._take(comparison.over_the_bridge(wanted), theirs, ours, wanted)
+        except NothingHere:
+            return False
+        except NoBridge:
+            self._shared.bridged = False
+        if not self._shared.bridged:
+            await self._take(comparison.by_items(wanted), theirs, ours, wanted)
         while self._course.needs:
             if not await self._fetch(theirs, wanted) and self._course.needs:
                 self._shared.released.clear()  # others fetch what is left: whether they succeed is still to be seen
                 await self._shared.released.wait()
         return True
 
-    async def _window(self, theirs: Relay, ours: Relay, wanted: Wanted) -> bool:
-        room = (min(theirs.limits.message_size, ours.limits.message_size) - MESSAGE_ROOM) // 2
-        bridge = Bridge(want_have=self._job.both or self._job.verify, message_size=max(room, LEAST_ROOM))
-        names: dict[Side, str] = {}
-        try:
-            while side := bridge.turn:
-                message, opening = bridge.ask(side), None if side in names else wanted.filter()
-                if side == "ours":
-                    names.setdefault(side, ours.name())
-                    with _ours():
-                        bridge.answer(side, await reconcile(ours, names[side], message, opening))
-                    if bridge.ours_empty and self._fetches and len(self._job.peers) == 1:
-                        return False
-                else:
-                    names.setdefault(side, theirs.name())
-                    bridge.answer(side, await reconcile(theirs, names[side], message, opening))
-                    self._outcome.method = "nip77"
-                    self._outcome.round_trips += 1
-                await self._take(bridge.found, theirs, ours, wanted)
-        finally:
-            for side, name in names.items():
-                with contextlib.suppress(RelayFailed):
-                    await (ours if side == "ours" else theirs).send("NEG-CLOSE", name)
-        return True
-
-    async def _take(self, found: Found, theirs: Relay, ours: Relay, wanted: Wanted) -> None:
-        """Fetch and send what was found, but for the last page, which may still grow."""
-        need, have = found.need, found.have
-        found.need, found.have = [], []
-        self._outcome.missing = (self._outcome.missing or 0) + len(need)
-        if self._outcome.lacking is not None:
-            self._outcome.lacking += len(have)
-        if not self._fetches:
-            return
-        self._course.needs.extend(need)
-        while len(self._course.needs) >= AT_ONCE * theirs.limits.page:
-            if not await self._fetch(theirs, wanted):
-                break
-        if self._job.both:
-            await self._send(have, theirs, ours)
+    async def _take(self, differences: AsyncGenerator[Found, None], theirs: Relay, ours: Relay, wanted: Wanted) -> None:
+        """Fetch and send what is found, but for the last pages of what is needed, which may still grow."""
+        async with contextlib.aclosing(differences):
+            async for found in differences:
+                need, have = found.need, found.have
+                found.need, found.have = [], []
+                self._outcome.missing = (self._outcome.missing or 0) + len(need)
+                if self._outcome.lacking is not None:
+                    self._outcome.lacking += len(have)
+                if not self._fetches:
+                    continue
+                self._course.needs.extend(need)
+                while len(self._course.needs) >= AT_ONCE * theirs.limits.page and await self._fetch(theirs, wanted):
+                    pass
+                if self._job.both:
+                    await self._send(have, theirs, ours)
 
     async def _fetch(self, theirs: Relay, wanted: Wanted) -> bool:
         """Fetch the next ids that nobody else is fetching; False where there are none."""
@@ -245,7 +213,7 @@ class Pull:
             if self._course.refused_chunks >= REFUSED_CHUNKS:
                 return
             chunk, page = ids[start : start + ours.limits.page], list[Frame]()
-            with _ours():
+            with on_our_side():
                 await read(ours, [{"ids": [each.hex() for each in chunk], "limit": len(chunk)}], [page])
             taken, declined = await offer(theirs, page)
             self._outcome.sent += taken
@@ -275,7 +243,7 @@ class Pull:
         ids = {event.id for event in events if event.id}
         here: list[Frame] = []
         if ids:
-            with _ours():
+            with on_our_side():
                 await read(ours, [wanted.filter(ids=list(ids), limit=len(ids))], [here])
         self._outcome.missing = (self._outcome.missing or 0) + len(ids - {event.id for event in here})
 
@@ -286,21 +254,3 @@ async def way(peer: Peer) -> str:
         return await peer.open()
     except DragonError as error:
         raise RelayFailed(str(error)) from None
-
-
-@asynccontextmanager
-async def own(url: str, patience: Patience) -> AsyncIterator[Relay]:
-    """Connect to our own relay; `OwnRelayFailed` where that fails."""
-    async with AsyncExitStack() as stack:
-        with _ours():
-            relay = await stack.enter_async_context(connected(url, patience))
-        yield relay
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    """Blame our own relay, not the peer, for what fails in the block. That it lacks NIP-77 is no failure: the peer is read."""
-    try:
-        yield
-    except (RelayFailed, ProtocolError) as error:
-        raise OwnRelayFailed(f"our own relay {error}", "is it running? see its log") from error

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from dragon.clock import Clock
 from dragon.constellation.asking import read
+from dragon.constellation.comparing import own
 from dragon.constellation.event import Event
 from dragon.constellation.frames import Frame
 from dragon.constellation.intake import Shared
@@ -17,7 +18,7 @@ from dragon.constellation.kinds import DELETION, PROFILE
 from dragon.constellation.outcome import Outcome, PeerOutcome
 from dragon.constellation.paging import Pages
 from dragon.constellation.progress import Phase, Progress
-from dragon.constellation.pull import Pull, own
+from dragon.constellation.pull import Pull
 from dragon.constellation.relay import Patience
 from dragon.constellation.store import RelaySink, Sink, ToolSink
 from dragon.constellation.wanted import AUTHORS_PER_FILTER, Wanted, batches, filters

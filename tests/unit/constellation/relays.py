@@ -228,3 +228,20 @@ async def proxy(url: str, drop: str) -> AsyncIterator[str]:
     app.router.add_get("/", answer)
     async with running(app) as address:
         yield address
+
+
+class keeping:  # noqa: N801 - reads as a behaviour
+    """Behave as a good relay without NIP-77 does, that keeps what it is given."""
+
+    def __init__(self, events: Iterable[Signed], cap: int = 500) -> None:
+        self.events = list(events)
+        self.cap = cap
+
+    async def __call__(self, bad: Bad, message: list[Any]) -> None:
+        if message[0] == "EVENT":
+            known = any(event["id"] == message[1]["id"] for event in self.events)
+            if not known:
+                self.events.append(message[1])
+            await bad.say("OK", message[1]["id"], True, "duplicate: have it" if known else "")
+        else:
+            await serving(self.events, self.cap)(bad, message)
