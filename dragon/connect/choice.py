@@ -267,8 +267,9 @@ def choose(
         else:
             others[each.node_id] = Refused(each, because)
     eligible, panic = _eligible(fit, tried or {}, at)
+    left_in = {each.node_id for each in eligible}
     for each in fit:
-        if each not in eligible:
+        if each.node_id not in left_in:
             others[each.node_id] = Refused(each, (tried or {}).get(each.node_id) or _passed_over(each, at))
     if not eligible:
         return Decision(None, "nobody can serve", tuple(others[each.node_id] for each in ordered))
