@@ -210,7 +210,6 @@ class Node:
         self._catalogue = catalogue
         self.serving.replace_catalogue(catalogue)
         self.forwards.replace_catalogue(catalogue)
-        self.forwards.replace_catalogue(catalogue)
         self.prober.replace_catalogue(catalogue)
         return changed
 

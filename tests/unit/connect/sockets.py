@@ -179,3 +179,16 @@ async def get(port: int, path: str = "/") -> str:
         return (await receive(connection, length)).decode()
     finally:
         connection.close()
+
+
+async def answering(port: int, expected: set[str], most: int = 2_000) -> set[str]:
+    """Return who answered `most` requests, or fewer once everybody expected has. By measured speed one may have to wait long.
+
+    The last twenty come after that, so that nobody else answers either.
+    """
+    seen: set[str] = set()
+    for _ in range(most):
+        seen.add(await get(port))
+        if seen >= expected:
+            break
+    return seen | {await get(port) for _ in range(20)}
