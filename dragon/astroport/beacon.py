@@ -12,14 +12,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dragon.astroport.facts import StationFacts, host_word
+from dragon.astroport.facts import OWN_PUBLISHER, StationFacts, host_word
 from registry_schema import Manifest
 
 VERSION: Final = "12345.0.2"
 """The form of document that is followed."""
-
-PUBLISHER: Final = "dragon"
-"""Value of `publisher` in a document that is wholly ours."""
 
 PRICES: Final = {"PAF": "9", "NCARD": "1", "ZCARD": "4"}
 """What a station asks where nothing is set: the defaults of its scripts."""
@@ -68,8 +65,8 @@ def own_document(
     """
     there = dict(previous or {})
     ours = _fresh(facts.node_id, sorted(set(slugs)), now) | _of_facts(facts)
-    if not there or there.get("publisher") == PUBLISHER:
-        document = ours | {"publisher": PUBLISHER}
+    if not there or there.get("publisher") == OWN_PUBLISHER:
+        document = ours | {"publisher": OWN_PUBLISHER}
     else:
         document = ours | {key: value for key, value in there.items() if value is not None and value != ""}
         document |= {key: ours[key] for key in ("ipfsnodeid", "dragon_services", "created", "date")}

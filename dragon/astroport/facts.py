@@ -46,6 +46,9 @@ _IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _TIER = re.compile(r"[a-z][a-z-]{0,31}")
 _HOST_WORD = re.compile(r"[^A-Za-z0-9-]+")
 
+OWN_PUBLISHER: Final = "dragon"
+"""Value of `publisher` in a 12345.json that is wholly Dragon's."""
+
 DEFAULT_IPFS: Final = "http://127.0.0.1:8080"
 """myIPFS of a station that says nothing else: its own Kubo's gateway."""
 
@@ -107,7 +110,9 @@ def read_facts(
     files hold.
     """
     said = {**environ, **read_env(zen.env_file)}
-    document = read_document(zen.balise(node_id) / "12345.json")
+    found = read_document(zen.balise(node_id) / "12345.json")
+    # What Dragon itself filled in there for want of a fact is none; capacities are written in place by heartbox_analysis.
+    document = {} if found.get("publisher") == OWN_PUBLISHER else found
     mail = _matching(_MAIL, read_text(zen.game / "players" / ".current" / ".player")) or _matching(
         _MAIL, said.get("CAPTAINEMAIL", "")
     )
@@ -116,7 +121,7 @@ def read_facts(
     gps = read_document(zen.balise(node_id) / "GPS.json")
     latitude = _number(gps.get("lat")) or _number(document.get("STATION_LAT"))
     longitude = _number(gps.get("lon")) or _number(document.get("STATION_LON"))
-    capacities = found if isinstance(found := document.get("capacities"), dict) else {}
+    capacities = measured if isinstance(measured := found.get("capacities"), dict) else {}
     power, machine = _whole(capacities.get("power_score")), measure()
     home = Path(environ.get("HOME") or Path.home())
     return StationFacts(
@@ -146,7 +151,7 @@ def read_facts(
         multipass_count=_people(zen.game / "nostr"),
         zencard_count=_people(zen.game / "players"),
         private=frozenset(re.split(r"[\s,]+", said.get("DRAGON_PRIVATE_SERVICES", "").lower().strip())) - {""},
-        document=document,
+        document=found,
     )
 
 
@@ -283,7 +288,8 @@ def _channel(zen: Zen, node_id: str, document: Mapping[str, Any]) -> str:
     except OSError:
         pages = []
     for text in (_text(document, "g1swarm"), *pages):
-        if match := _CHANNEL.search(text):
+        match = _CHANNEL.search(text)
+        if match and match[1] != node_id:  # a page of ours leads to the balise where no map is known
             return match[1] if not match[1].startswith("12D3") or is_node_id(match[1]) else ""
     return ""
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -69,6 +70,14 @@ def findings(station: Station) -> dict[str, dict[str, object]]:
     return {found["name"]: found for found in json.loads(station.dragon.run("doctor", "--json").stdout)}
 
 
+def serve_again(station: Station, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `dragon serve FLAGS` once more on this station, until it ends by itself."""
+    return subprocess.run(
+        [*station.host.enter, sys.executable, "-m", "dragon", "serve", *flags],
+        env={**station.dragon.env, **variables}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
 def test_a_station_s_node_is_the_station_itself(offered: tuple[Station, Station]) -> None:
     alpha, beta = offered
     status = alpha.dragon.json("status")
@@ -79,6 +88,8 @@ def test_a_station_s_node_is_the_station_itself(offered: tuple[Station, Station]
     assert said["captain_hex"] == "ca" * 32
     assert said["paf"] == 14
     assert "captain" not in said, "a mail address is said only where the operator asks for it"
+    shown = json.loads(serve_again(alpha, "--dry-run").stdout)
+    assert (shown["node"], shown["station"]) == (alpha.id, said), "what is published is what was shown before"
     document = json.loads((beta.swarm / alpha.id / "12345.json").read_text())
     assert document["ipfsnodeid"] == alpha.id
     assert document["dragon_services"] == "ollama"
@@ -199,10 +210,7 @@ def test_killed_nodes_come_back_and_a_restarted_kubo_gets_its_listeners(offered:
 
 def test_two_dragons_on_one_station_are_refused(offered: tuple[Station, Station], tmp_path: Path) -> None:
     alpha, _ = offered
-    second = subprocess.run(
-        [*alpha.host.enter, *alpha.dragon.process.args[len(alpha.host.enter) :]],  # type: ignore[union-attr,index]
-        env={**alpha.dragon.env, "DRAGON_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    second = serve_again(alpha, DRAGON_HOME=str(tmp_path))
     assert second.returncode == 1
     assert f"the station at {alpha.zen} is served by another Dragon already (pid {alpha.dragon.process.pid}" in second.stderr  # type: ignore[union-attr]
     assert "ZEN_HOME" in second.stderr

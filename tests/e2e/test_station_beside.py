@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.test_station import BOUND, findings, listeners
 from tests.testbed.netns import unable
-from tests.testbed.station import OLLAMA, Station, Stations, wait_for
+from tests.testbed.station import OLLAMA, ORIGIN, Station, Stations, wait_for
 
 pytestmark = pytest.mark.skipif(bool(why := unable()), reason=why or "")
 
@@ -34,7 +34,7 @@ def station(kubo_binary: Path) -> Iterator[Station]:
 def test_the_bash_dragon_goes_first_where_that_is_wanted(station: Station) -> None:
     station.run_service()
     publisher = station.pretend_running("_12345.sh")
-    node = station.serve(tables="[astroport]\nbash_first = true\n", wait=False)
+    node = station.serve(tables="[astroport]\nbash_first = true\nauthorized_keys = true\n", wait=False)
     wait_for(lambda: "bash_first: waiting" in node.log, BOUND, lambda: node.log)
     assert station.ipfs("p2p", "ls").strip() == "", "else the scripts would not start theirs"
     protocol = f"/x/ollama-{station.id}"
@@ -44,6 +44,7 @@ def test_the_bash_dragon_goes_first_where_that_is_wanted(station: Station) -> No
     assert findings(station)["listeners"]["detail"] == "by Dragon: none; by the station's scripts: ollama"
     assert f"_12345.sh (pid {publisher.pid})" in str(findings(station)["Bash side"]["detail"])
     assert findings(station)["IPNS"]["ok"], "the scripts publish"
+    assert "stations of this UPlanet get a login here" in node.log, "said whenever it is switched on"
     assert node.terminate() == 0
     assert listeners(station) == {protocol}, "what was adopted was never ours to close"
 
@@ -70,7 +71,7 @@ def test_a_dragon_of_another_user_serves_and_says_what_it_may_not_write(station:
 
 def test_without_the_station_s_daemon_it_is_said_what_to_start(station: Station) -> None:
     station.kubo.stop()
-    (station.kubo.repo / "swarm.key").write_text("/key/swarm/psk/1.0.0/\n/base16/\n" + "0" * 64 + "\n")
+    (station.kubo.repo / "swarm.key").write_text(ORIGIN)
     node = station.serve(wait=False)
     assert node.process is not None
     assert node.process.wait(60) == 1
@@ -78,3 +79,18 @@ def test_without_the_station_s_daemon_it_is_said_what_to_start(station: Station)
     done = node.run("doctor")
     assert done.returncode == 1
     assert "public peers are unreachable" in done.stdout.replace("\n", " ")
+
+
+def test_in_the_origin_network_everything_works_and_its_meaning_is_told(tmp_path: Path, kubo_binary: Path) -> None:
+    with Stations(tmp_path, kubo_binary) as stations:
+        one, two = (stations.add(alias, swarm_key=ORIGIN) for alias in ("one", "two"))
+        service = one.run_service()
+        one.serve()
+        two.serve()
+        script = two.swarm / one.id / "x_ollama.sh"
+        wait_for(script.exists, BOUND, lambda: f"{one.dragon.log}\n{two.dragon.log}")
+        assert two.bash(script).returncode == 0
+        assert two.ask(OLLAMA)["pid"] == service.pid
+        assert "TCP only" in str(findings(two)["network"]["detail"])
+        for station in (one, two):
+            assert (station.kubo.repo / "swarm.key").read_text() == ORIGIN, "left as it is"

@@ -29,6 +29,9 @@ OLLAMA = 11434
 UPLANET = "g1P5WrGVpqGaEYuGkD4osfxPscfk6uBUqeYh44i2nW65oGGaK"
 """What a UPlanet is known by: a Ğ1 address, of a key made for the tests."""
 
+ORIGIN = "/key/swarm/psk/1.0.0/\n/base16/\n" + "0" * 64 + "\n"
+"""The all-zero key that the Bash DRAGON writes."""
+
 MODULES = """\
 # name|port|check|install_group|label
 ollama|11434|pgrep:ollama|gpu-ai|Ollama LLM API
@@ -42,7 +45,7 @@ CATALOGUE = 'only = ["ollama", "qdrant", "strfry"]'
 class Station:
     """One host with the layout of an Astroport. `kubo` runs from the start; `node` exists once `serve` was called."""
 
-    def __init__(self, host: Host, folder: Path, binary: Path, alias: str, stack: ExitStack) -> None:
+    def __init__(self, host: Host, folder: Path, binary: Path, alias: str, stack: ExitStack, swarm_key: str = "") -> None:
         self.host, self.alias, self.folder, self._stack = host, alias, folder, stack
         self.home = folder / "home"
         self.zen = self.home / ".zen"
@@ -56,6 +59,9 @@ class Station:
         self.kubo = KuboDaemon(binary, self.home / ".ipfs", changes=changes, enter=host.enter)
         self.node: DragonNode | None = None
         stack.callback(self.kubo.stop)
+        self.kubo.init()
+        if swarm_key:
+            (self.kubo.repo / "swarm.key").write_text(swarm_key)
         self.kubo.start()
         self.lay_out()
 
@@ -184,9 +190,10 @@ class Stations:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def add(self, alias: str, *, binary: Path | None = None) -> Station:
-        """Return one more station, its Kubo running and connected."""
-        station = Station(self._network.host(), self._folder / alias, binary or self._binary, alias, self._stack)
+    def add(self, alias: str, *, binary: Path | None = None, swarm_key: str = "") -> Station:
+        """Return one more station, its Kubo running and connected; `swarm_key` makes its network a private one."""
+        folder = self._folder / alias
+        station = Station(self._network.host(), folder, binary or self._binary, alias, self._stack, swarm_key)
         for other in self.all:
             station.kubo.connect(other.kubo)
         self.all.append(station)
@@ -206,4 +213,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-__all__ = ["OLLAMA", "Station", "Stations", "wait_for", "wipe"]
+__all__ = ["OLLAMA", "ORIGIN", "Station", "Stations", "wait_for", "wipe"]

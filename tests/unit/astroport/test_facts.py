@@ -244,3 +244,12 @@ def test_text_is_read_through_links_but_never_from_what_is_no_file(tmp_path: Pat
     assert read_text(tmp_path / "b") == "a"
     assert read_text(tmp_path / "a\0b") == ""
     assert read_text(tmp_path) == ""
+
+
+def test_what_dragon_filled_in_for_want_of_a_fact_is_none(zen: Zen) -> None:
+    ours = {"publisher": "dragon", "PAF": "9", "NCARD": "1", "ZCARD": "4", "STATION_LAT": "0", "STATION_LON": "0"}
+    put(zen, "tmp/<id>/12345.json", json.dumps({**ours, "capacities": {"power_score": 12}}))
+    put(zen, "tmp/<id>/_MySwarm.owl.html", f'<meta http-equiv="refresh" content="0; url=/ipns/{ID}">\n')
+    found = read(zen)
+    assert (found.paf, found.ncard, found.zcard, found.latitude, found.longitude, found.channel) == ("", "", "", "", "", "")
+    assert found.power_score == 12, "measured by heartbox_analysis, in place"
