@@ -156,7 +156,7 @@ def status(document: Document) -> Table:
         ("node", f"{_text(document, 'alias')} {_text(document, 'id')}"),
         ("swarm", _text(document, "swarm")),
         ("peers", _text(document, "peers") if not isinstance(document.get("peers"), list) else str(len(document["peers"]))),
-        ("offers", _offers(offers)),
+        ("offers", _offers(offers) if document.get("offering", True) else "withdrawn; dragon astroport start makes them again"),
         ("kubo", f"{_text(kubo, 'version')} at {_text(kubo, 'api')}{' (managed)' if kubo.get('managed') else ''}"),
         *(("address" if number == 0 else "", address) for number, address in enumerate(addresses)),
     ]

@@ -38,6 +38,15 @@ def test_stop_and_start_ask_the_node(node: ServedBackend, capsys: Capture) -> No
     assert json.loads(document) == {"offering": True, "offers": 1}
 
 
+def test_withdrawn_offers_are_seen_in_the_status(node: ServedBackend, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def status() -> dict[str, object]:
+        return {"id": BETA, "alias": "beta", "swarm": "dragon", "offers": 0, "offering": False, "kubo": {}}
+
+    monkeypatch.setattr(node.backend, "status", status)
+    assert run(["status"]) == 0
+    assert "dragon astroport start" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [["stop"], ["start"], ["keys", "--dry-run"]])
 def test_without_a_node_that_is_said(home: Home, zen: Path, capsys: Capture, words: list[str]) -> None:
     assert run(["astroport", *words]) == 3
