@@ -30,22 +30,23 @@ async def read(relay: Relay, filters: Sequence[dict[str, Any]], into: Sequence[l
     """
     names = {relay.name(): position for position, _ in enumerate(filters)}
     room = 2 * sum(each["limit"] for each in filters) + EXCESS
-    for name, position in names.items():
-        await relay.send("REQ", name, filters[position])
     open_names = dict(names)
-    while open_names:
-        frame = await relay.next()
-        room -= 1
-        if room < 0:
-            raise RelayFailed("sends more than it was asked for")
-        if frame.sub not in names:
-            continue
-        if frame.verb == "EVENT" and frame.sub in open_names:
-            into[names[frame.sub]].append(frame)
-        elif frame.verb == "EOSE" and open_names.pop(frame.sub, None) is not None:
-            await relay.send("CLOSE", frame.sub)
-        elif frame.verb == "CLOSED" and frame.sub in open_names:
-            raise RelayFailed(f"refuses: {frame.reason or 'no reason given'}")
+    async with relay.asked() as answer:
+        for name, position in names.items():
+            await relay.send("REQ", name, filters[position])
+        while open_names:
+            frame = await answer()
+            room -= 1
+            if room < 0:
+                raise RelayFailed("sends more than it was asked for")
+            if frame.sub not in names:
+                continue
+            if frame.verb == "EVENT" and frame.sub in open_names:
+                into[names[frame.sub]].append(frame)
+            elif frame.verb == "EOSE" and open_names.pop(frame.sub, None) is not None:
+                await relay.send("CLOSE", frame.sub)
+            elif frame.verb == "CLOSED" and frame.sub in open_names:
+                raise RelayFailed(f"refuses: {frame.reason or 'no reason given'}")
 
 
 async def reconcile(relay: Relay, name: str, message: bytes, opening: dict[str, Any] | None = None) -> bytes:
@@ -53,47 +54,50 @@ async def reconcile(relay: Relay, name: str, message: bytes, opening: dict[str, 
 
     Raises `NoNegentropy` where the first one is not answered as NIP-77 has it, `TooMany`, or `RelayFailed`.
     """
-    if opening is None:
-        await relay.send("NEG-MSG", name, message.hex())
-    else:
-        await relay.send("NEG-OPEN", name, opening, message.hex())
-    room = EXCESS
-    while room := room - 1:
-        try:
-            frame = await relay.next(None if opening is None else relay.patience.negentropy)
-        except RelaySilent as error:
+    try:
+        async with relay.asked(relay.patience.negentropy if opening is not None else None) as answer:
             if opening is None:
-                raise
-            raise NoNegentropy(str(error)) from None
-        if frame.sub != name:
-            continue
-        if frame.verb == "NEG-MSG" and frame.words and isinstance(frame.words[0], str):
-            try:
-                return bytes.fromhex(frame.words[0])
-            except ValueError:
-                raise RelayFailed("answers negentropy with something else than hex") from None
-        if frame.verb in ("NEG-ERR", "NEG-CLOSE", "CLOSED"):
-            reason = next((word for word in frame.words if isinstance(word, str)), "")
-            if "too many" in reason or "RESULTS_TOO_BIG" in reason:
-                raise TooMany(reason)
-            raise NoNegentropy(reason) if opening is not None else RelayFailed(f"ends the comparison: {reason}")
+                await relay.send("NEG-MSG", name, message.hex())
+            else:
+                await relay.send("NEG-OPEN", name, opening, message.hex())
+            for _ in range(EXCESS):
+                frame = await answer()
+                if frame.sub == name and frame.verb in ("NEG-MSG", "NEG-ERR", "NEG-CLOSE", "CLOSED"):
+                    return _message(frame, first=opening is not None)
+    except RelaySilent as error:
+        if opening is None:
+            raise
+        raise NoNegentropy(str(error)) from None
     raise RelayFailed("sends other things than answers")
+
+
+def _message(frame: Frame, *, first: bool) -> bytes:
+    said = next((word for word in frame.words if isinstance(word, str)), "")
+    if frame.verb == "NEG-MSG":
+        try:
+            return bytes.fromhex(said)
+        except ValueError:
+            raise RelayFailed("answers negentropy with something else than hex") from None
+    if "too many" in said or "RESULTS_TOO_BIG" in said:
+        raise TooMany(said)
+    raise NoNegentropy(said) if first else RelayFailed(f"ends the comparison: {said}")
 
 
 async def offer(relay: Relay, events: Sequence[Frame]) -> tuple[int, Counter[str]]:
     """Send `events` to the relay; return how many it took anew, and why it declined others."""
     taken, declined, waiting = 0, Counter[str](), {event.id for event in events}
-    for event in events:
-        text = event.text
-        await relay.send_text('["EVENT",' + text[text.index("{") : text.rindex("}") + 1] + "]")
-    room = 2 * len(events) + EXCESS
-    while waiting and (room := room - 1):
-        frame = await relay.next()
-        if frame.verb == "OK" and frame.sub in waiting:
-            waiting.discard(frame.sub)
-            reason = refusal(frame.reason)
-            if frame.words[:1] == (True,) and reason != "duplicate":
-                taken += 1
-            elif reason != "duplicate":
-                declined[reason] += 1
+    async with relay.asked() as answer:
+        for event in events:
+            text = event.text
+            await relay.send_text('["EVENT",' + text[text.index("{") : text.rindex("}") + 1] + "]")
+        room = 2 * len(events) + EXCESS
+        while waiting and (room := room - 1):
+            frame = await answer()
+            if frame.verb == "OK" and frame.sub in waiting:
+                waiting.discard(frame.sub)
+                reason = refusal(frame.reason)
+                if frame.words[:1] == (True,) and reason != "duplicate":
+                    taken += 1
+                elif reason != "duplicate":
+                    declined[reason] += 1
     return taken, declined

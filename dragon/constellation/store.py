@@ -163,24 +163,25 @@ class _Lane:
 async def _offer(relay: Relay, left: dict[str, Event], later: dict[str, Event], done: Stored, width: int) -> None:
     """Offer all of `left`, taking out what is answered; what the relay wants to be asked again goes into `later`."""
     waiting, in_flight = iter(list(left.values())), 0
-    while left:
-        while in_flight < width and (event := next(waiting, None)):
-            await relay.send_text(f'["EVENT",{event.data.decode()}]')
-            in_flight += 1
-        frame = await relay.next()
-        if frame.verb != "OK" or frame.sub not in left:
-            continue
-        in_flight -= 1
-        event = left.pop(frame.sub)
-        reason = refusal(frame.reason)
-        if reason == "duplicate":
-            done.duplicate += 1
-        elif frame.words[:1] == (True,):
-            done.added += 1
-        elif reason == "rate-limited":
-            later[event.id] = event
-        else:
-            done.refused[reason] += 1
+    async with relay.asked() as answer:
+        while left:
+            while in_flight < width and (event := next(waiting, None)):
+                await relay.send_text(f'["EVENT",{event.data.decode()}]')
+                in_flight += 1
+            frame = await answer()
+            if frame.verb != "OK" or frame.sub not in left:
+                continue
+            in_flight -= 1
+            event = left.pop(frame.sub)
+            reason = refusal(frame.reason)
+            if reason == "duplicate":
+                done.duplicate += 1
+            elif frame.words[:1] == (True,):
+                done.added += 1
+            elif reason == "rate-limited":
+                later[event.id] = event
+            else:
+                done.refused[reason] += 1
 
 
 def refusal(said: str) -> str:

@@ -16,7 +16,6 @@ from dragon.errors import NoProvider
 from tests.unit.constellation.relays import (
     ANNE,
     BERT,
-    CARL,
     HURRY,
     NOW,
     Author,
@@ -248,11 +247,3 @@ async def test_progress_is_told() -> None:
         await synchronise(job(peer, local=local), Clock(), told.append)
     assert told[-1].phase == "done"
     assert (told[-1].wanted, told[-1].received, told[-1].stored) == (100, 100, 100)
-
-
-async def test_the_local_relay_may_hang_up_now_and_then() -> None:
-    """nostr-sdk's relay ends each connection after 6,000 messages: what was under way is offered again."""
-    many = [CARL.event(f"{number}", at=NOW - number) for number in range(14_000)]
-    async with local_relay() as local, bad_relay(serving(many)) as peer:
-        outcome = await synchronise(job(peer, local=local), Clock())
-    assert outcome.stored + outcome.duplicate == len(many)
