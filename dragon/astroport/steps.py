@@ -188,8 +188,8 @@ class Service:
 
     def undo(self) -> list[str]:
         left = self.manager.call("disable", "--now", self.unit) if self.manager.knows(self.unit) else []
-        if not left and self.answers():
-            left = ["a node still runs here, and goes on offering: stop it where it was started"]
+        if self.answers():
+            left.append("a node still runs here, and goes on offering: stop it where it was started")
         return left
 
 
