@@ -13,6 +13,7 @@ from dragon.constellation.frames import Frame
 from dragon.constellation.judging import Judges
 from dragon.constellation.outcome import Outcome, PeerOutcome
 from dragon.constellation.relay import RelayFailed
+from dragon.constellation.resuming import Marks
 from dragon.constellation.sieve import Sieve
 from dragon.constellation.store import Sink
 from dragon.constellation.wanted import FAR_FUTURE, Wanted
@@ -48,6 +49,7 @@ class Shared:
     drop_visitors: bool = False
     sieve: Sieve = field(default_factory=Sieve)
     seen: Seen = field(default_factory=Seen)
+    marks: Marks = field(default_factory=Marks)
     claims: Claims = field(init=False)
     bridged: bool = True
     """Whether our own relay speaks NIP-77, as far as we know."""

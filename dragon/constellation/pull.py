@@ -47,6 +47,8 @@ class Course:
     todo: deque[Wanted]
     pages: Pages | None = None
     """Of the first of `todo`, where it is read in pages."""
+    began: int = 0
+    """When that was begun, in Unix seconds: what came to the peer later was not in its pages."""
     needs: deque[bytes] = field(default_factory=deque)
     """Ids that the peer has, and that wait to be fetched."""
     missing: int = 0
@@ -108,6 +110,7 @@ class Pull:
                     break
             else:
                 self._outcome.state, self._outcome.error = "ok", ""
+                self._shared.marks.forget(self._peer.node_id)
                 return
             await self._shared.clock.sleep(PAUSE * (attempt + 1))
         self._outcome.state = "failed"
@@ -223,7 +226,10 @@ class Pull:
     async def _read_pages(self, theirs: Relay, ours: Relay | None, wanted: Wanted) -> None:
         """Read everything under a filter, where the peer lacks NIP-77 or we have nothing to compare."""
         self._outcome.method = self._outcome.method or "req"
-        pages = self._course.pages = self._course.pages or Pages(wanted, theirs.limits.page)
+        marks, me, now = self._shared.marks, self._peer.node_id, self._shared.clock.now_ms() // 1000
+        if self._course.pages is None:
+            self._course.pages, self._course.began = Pages(wanted, theirs.limits.page, marks.covered(me, wanted, now)), now
+        pages = self._course.pages
         while not pages.done:
             page: list[Frame] = []
             try:
@@ -235,6 +241,7 @@ class Pull:
             fresh = pages.answer(page)
             if self._fetches:
                 await self._intake.put(fresh, wanted)
+                marks.note(me, wanted, pages.until, self._course.began, now)
             elif ours is not None:
                 await self._count_missing(fresh, ours, wanted)
         self._outcome.overfull += pages.overfull

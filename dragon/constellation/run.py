@@ -20,6 +20,7 @@ from dragon.constellation.paging import Pages
 from dragon.constellation.progress import Phase, Progress
 from dragon.constellation.pull import Pull
 from dragon.constellation.relay import Patience
+from dragon.constellation.resuming import Marks
 from dragon.constellation.store import RelaySink, Sink, ToolSink
 from dragon.constellation.wanted import AUTHORS_PER_FILTER, Wanted, batches, filters
 from dragon.errors import LocalError
@@ -49,10 +50,12 @@ async def synchronise(
         if task := asyncio.current_task():
             task.uncancel()
     timer.cancel()
-    await stopped(working, (patience or Patience()).stop)
+    in_order = await stopped(working, (patience or Patience()).stop)
     run.outcome.ended = clock.now_ms() / 1000
     if working.done() and not working.cancelled() and (error := working.exception()):
         raise error
+    if in_order and run.outcome.state != "failed":
+        run.keep_marks()
     return run.outcome
 
 
@@ -67,10 +70,19 @@ class _Run:
         self._busy: list[str] = []
         self._started = clock.monotonic()
         self._without_profile: set[str] = set()
+        self._marks = Marks()
         self.outcome = Outcome(
             started=clock.now_ms() / 1000, authors=len(job.authors), kinds=job.kinds, since=job.since, until=job.until,
             dry_run=job.dry_run, verify=job.verify, peers=[PeerOutcome(peer.node_id, peer.alias) for peer in job.peers],
         )  # fmt: skip
+
+    def keep_marks(self) -> None:
+        """Note how far each peer was read, for the next run; the outcome tells where that cannot be written."""
+        if self._job.resume is not None and not (self._job.dry_run or self._job.verify):
+            try:
+                self._marks.save(self._job.resume)
+            except LocalError as error:
+                self.outcome.error = self.outcome.error or str(error)
 
     async def work(self) -> None:
         """Go through the phases; the outcome's state says how it ended, unless this is cancelled."""
@@ -86,6 +98,7 @@ class _Run:
                     await stack.enter_async_context(judges()), sink, self.outcome, self._clock, job.drop_visitors,
                     on_event=self._on_event, report=self._report,
                 )  # fmt: skip
+                shared.marks = self._marks = Marks.load(job.resume)
                 if job.local and not (job.dry_run or job.verify):
                     await self._own_deletions(shared)
                 await self._pull(shared, "events", range(len(job.peers)), wanted)
@@ -186,10 +199,11 @@ def sink_of(job: Job, clock: Clock, patience: Patience) -> Sink:
     return RelaySink(job.local, clock, patience)
 
 
-async def stopped(working: asyncio.Task[None], grace: float) -> None:
-    """Ask `working` to stop, which lets it store what it has; insist after `grace` seconds."""
+async def stopped(working: asyncio.Task[None], grace: float) -> bool:
+    """Ask `working` to stop, which lets it store what it has; insist after `grace` seconds, and return False then."""
     for patience in (grace, None):
         working.cancel()
         await asyncio.wait((working,), timeout=patience)
         if working.done():
-            return
+            return patience is not None
+    return False
