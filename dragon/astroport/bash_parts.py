@@ -20,12 +20,19 @@ HEAD = 4096
 
 @dataclass(frozen=True, slots=True)
 class BashParts:
-    """`publishes`: the station's _12345.sh runs, which publishes its directory. `managers`: originals among the *.me.sh."""
+    """`managers`: originals among the *.me.sh; `running`: which of the station's scripts run now.
+
+    `publishes`: _12345.sh is among them, which publishes the station's directory.
+    """
 
     dragon_script: Part
     managers: int
     stand_ins: int
-    publishes: bool
+    running: tuple[str, ...]
+
+    @property
+    def publishes(self) -> bool:
+        return PUBLISHER in self.running
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,7 +45,7 @@ def bash_parts(zen: Zen, environ: Mapping[str, str]) -> BashParts:
         dragon_script=_part(zen.dragon_script),
         managers=found.count("original"),
         stand_ins=found.count("dragon"),
-        publishes=any(script.name == PUBLISHER for script in running_scripts(environ, uid=os.getuid() or None)),
+        running=tuple(sorted({script.name for script in running_scripts(environ, uid=os.getuid() or None)})),
     )
 
 

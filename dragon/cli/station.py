@@ -236,6 +236,10 @@ def _rows(document: dict[str, Any]) -> output.Table:
         ("publishes", f"{document['publishes']}  ([registry] publisher = {document['publisher']})"),
         ("takeover", takeover["state"]),
         *((f"  {step['name']}", words[step["done"]]) for step in takeover["steps"]),
-        *((f"bash: {name}", str(value)) for name, value in document["bash"].items()),
+        *((f"bash: {name}", value if isinstance(value, str) else _listed(value)) for name, value in document["bash"].items()),
     ]
     return output.Table(("", ""), [[output.Cell(name), output.Cell(value)] for name, value in rows], "")
+
+
+def _listed(value: object) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)

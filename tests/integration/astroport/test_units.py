@@ -147,7 +147,7 @@ def test_taken_over_it_survives_its_kubo_and_given_back_every_byte_is_there(stat
     status = json.loads(station.dragon("astroport", "status", "--json"))
     assert status["takeover"]["state"] == "complete"
     assert status["publishes"] == "nobody"  # the test's station has no _12345.sh
-    assert status["bash"] == {"dragon_script": "dragon", "managers": 0, "stand_ins": 1, "publishes": False}
+    assert status["bash"] == {"dragon_script": "dragon", "managers": 0, "stand_ins": 1, "running": []}
     taken = station.tree()
     station.dragon("astroport", "takeover", "--yes")
     assert station.tree() == taken

@@ -12,7 +12,7 @@ from dragon.astroport.zen import Zen
 def test_originals_and_stand_ins(tmp_path: Path) -> None:
     zen, environ = Zen(tmp_path / ".zen"), {"HOME": str(tmp_path)}
     nothing = bash_parts(zen, environ)
-    assert nothing.document() == {"dragon_script": "absent", "managers": 0, "stand_ins": 0, "publishes": False}
+    assert nothing.document() == {"dragon_script": "absent", "managers": 0, "stand_ins": 0, "running": ()}
     zen.services.mkdir(parents=True)
     zen.dragon_script.parent.mkdir()
     zen.dragon_script.write_text("#!/bin/bash\n" + "# the original\n" * 500)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from dragon.astroport.shims import files, text_of, write
+from dragon.astroport.shims import files, is_ours, sync_scripts, text_of, wrapper_text, write
 from dragon.cli.astroport import executable
 from dragon.errors import HomeError, LocalError
 
@@ -82,3 +83,15 @@ def test_dify_has_its_second_name_only_where_there_is_dify() -> None:
 
 def test_the_executable_is_absolute() -> None:
     assert Path(executable()[0]).is_absolute()
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck on this machine")
+def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
+    command = ("/usr/bin/env", "DRAGON_HOME=/a b/c", *COMMAND)
+    texts = [text_of("ollama", command), wrapper_text(command), *sync_scripts(tmp_path, command).values()]
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.sh").write_text(text)
+        assert is_ours(text.encode())
+    files = [str(path) for path in sorted(tmp_path.glob("*.sh"))]
+    done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, timeout=60)
+    assert (len(files), done.stdout) == (4, "")

@@ -126,6 +126,7 @@ def test_never_two_publishers_on_one_name(home: Home, zen: Path, capsys: Capture
         assert run(["astroport", "takeover", "--publisher", "dragon", "--dry-run"]) == 1
         assert "systemctl disable --now astroport" in capsys.readouterr().err
         assert run(["astroport", "status", "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["publishes"] == "astroport"
+        document = json.loads(capsys.readouterr().out)
+        assert (document["publishes"], document["bash"]["running"]) == ("astroport", ["_12345.sh"])
         publishing.communicate(b"\n")
     assert run(["astroport", "takeover", "--publisher", "dragon", "--dry-run"]) == 0
