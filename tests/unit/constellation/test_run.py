@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,3 +249,52 @@ async def test_progress_is_told() -> None:
         await synchronise(job(peer, local=local), Clock(), told.append)
     assert told[-1].phase == "done"
     assert (told[-1].wanted, told[-1].received, told[-1].stored) == (100, 100, 100)
+
+
+async def test_events_of_stations_come_whoever_wrote_them() -> None:
+    stranger = Author(77)
+    station, note = stranger.event("{}", kind=30850, tags=[["d", "x"]]), stranger.event("hello")
+    async with local_relay(NOTES[:5]) as local, local_relay([station, note]) as peer:
+        await synchronise(job(peer, local=local, anybody=(30850,)), Clock())
+        assert await held(local, kinds=[1, 30850], authors=[stranger]) == {station["id"]}
+
+
+@pytest.mark.parametrize(("drop", "kept"), [(True, 1), (False, 2)])
+async def test_greetings_to_visitors_are_left_out_where_asked(drop: bool, kept: int) -> None:
+    greeting = ANNE.event("Hello NOSTR visitor. Welcome!")
+    talk = ANNE.event("a note about it", tags=[["subject", "Hello NOSTR visitor."]])
+    async with local_relay() as local, local_relay([greeting, talk]) as peer:
+        outcome = await synchronise(job(peer, local=local, drop_visitors=drop), Clock())
+        assert len(await held(local)) == kept
+    assert outcome.rejected.get("visitor", 0) == 2 - kept
+
+
+async def test_a_tool_stores_and_the_relay_is_only_asked(tmp_path: Path) -> None:
+    """On a station events go through `strfry import`, past the write policy of the relay's WebSocket."""
+    tool = tmp_path / "strfry"
+    said = "Processed $lines lines. $lines added, 0 rejected, 0 dups"
+    tool.write_text(f'#!/bin/sh\nlines=$(tee -a held | wc -l)\necho "{said}" >&2\n')
+    tool.chmod(0o755)
+    async with local_relay(NOTES[:590]) as local, local_relay(NOTES) as peer:
+        outcome = await synchronise(job(peer, local=local, tool=tool), Clock())
+        assert await held(local) == ids(NOTES[:590])
+    assert (outcome.stored, outcome.peers[0].received) == (10, 10)
+    assert {json.loads(line)["id"] for line in (tmp_path / "held").read_text().splitlines()} == ids(NOTES[590:])
+
+
+async def test_a_batch_of_authors_is_asked_for_in_parts() -> None:
+    """More authors than one filter holds."""
+    many = tuple(sorted([*(Author(number).pubkey for number in range(1000, 1900)), ANNE.pubkey, BERT.pubkey]))
+    async with local_relay(NOTES[:590]) as local, local_relay(NOTES) as peer:
+        outcome = await synchronise(job(peer, local=local, authors=many), Clock())
+        assert await held(local) == ids(NOTES)
+    assert outcome.received == 10
+
+
+async def test_the_outcome_is_a_document() -> None:
+    async with local_relay(NOTES[:590]) as local, local_relay(NOTES) as peer:
+        outcome = await synchronise(job(peer, local=local), Clock())
+    document = json.loads(json.dumps(outcome.document()))
+    assert (document["state"], document["stored"], document["peers_ok"], document["by_kind"]) == ("ok", 10, 1, {"1": 10})
+    (one,) = document["peers"]
+    assert (one["id"], one["state"], one["new"], one["missing"]) == ("peer-0", "ok", 10, 10)
