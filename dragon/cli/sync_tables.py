@@ -100,7 +100,9 @@ def status(document: Document) -> Table:
 
 def _going_on(going: Document) -> str:
     if "phase" not in going:
-        return f"pid {going['pid']}, {going.get('mode', 'beginning')}"
+        peers = ", ".join(f"{peer['alias']} {peer['state']}" for peer in going.get("peers", ()))
+        counts = f", {count(going['stored'])} new of {count(going['received'])}" if "stored" in going else ""
+        return f"pid {going['pid']} since {moment(going['started'])}{counts}{f'; {peers}' if peers else ''}"
     busy = ", ".join(str(alias) for alias in going["busy"])
     counts = f"{count(going['received'])} collected, {count(going['stored'])} new, {size(going['bytes_in'])}"
     peers = f"{going['peers_done']} of {going['peers_total']} peers"

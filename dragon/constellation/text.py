@@ -24,6 +24,7 @@ def summary(document: Document) -> list[tuple[str, str]]:
         ("peers", _peers(document)),
         ("events", f"{count(document['received'])} collected: {count(document['stored'])} new, "
                    f"{count(document['duplicate'])} known already, {count(rejected)} rejected, {count(refused)} refused"),
+        ("missing", _missing(document)),
         ("sent", f"{count(document['sent'])} events to peers" if document["sent"] else ""),
         ("rejected", reasons(document["rejected"])),
         ("refused", reasons(document["refused"])),
@@ -66,6 +67,15 @@ def reasons(counts: Mapping[str, int]) -> str:
 
 def ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(((str(name), int(number)) for name, number in counts.items() if number), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _missing(document: Document) -> str:
+    """Return what a comparison found; a run that fetches has it in `events`."""
+    if not (document["dry_run"] or document["verify"]):
+        return ""
+    here, there = (sum(peer[name] or 0 for peer in document["peers"]) for name in ("missing", "lacking"))
+    told = f"{count(here)} events of the peers are missing here" if here else "nothing is missing here"
+    return told + (f"; {count(there)} of ours are missing there" if there else "")
 
 
 def _peers(document: Document) -> str:
