@@ -27,18 +27,20 @@ is_ours() {
 }
 
 is_taken() {
-  local hex table address state
+  local hex table sockets none address
   if [[ ! -r /proc/net/tcp ]]; then
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
     return
   fi
   printf -v hex '%04X' "$1"
-  for table in /proc/net/tcp /proc/net/tcp6; do
-    [[ -r $table ]] || continue
-    while read -r _ address _ state _; do
-      [[ $state == 0A && ${address##*:} == "$hex" ]] || continue
-      [[ ${address%:*} =~ ^(0100007F|0+|0{16}FFFF00000100007F)$ ]] && return 0
-    done <"$table"
+  for table in tcp tcp6; do
+    [[ -r /proc/net/$table ]] || continue
+    sockets=$(</proc/net/$table) # at once: line by line, the kernel would begin anew for each
+    none=00000000
+    [[ $table == tcp ]] || none=00000000000000000000000000000000
+    for address in 0100007F 0000000000000000FFFF00000100007F "$none"; do
+      [[ $sockets == *" $address:$hex $none:0000 0A "* ]] && return 0
+    done
   done
   return 1
 }
@@ -112,6 +114,7 @@ for step in -1 {0..9}; do
   if reason=$(ipfs --timeout=10s p2p forward "$PROTO" "/ip4/127.0.0.1/tcp/$port" "/p2p/$NODE_ID" 2>&1); then
     if is_active; then connected; fi
     close_ours
+    break # Kubo took it and does not listen: another port would be no better
   fi
 done
 say "ERREUR : aucun port local (no local port could be bound) $reason"

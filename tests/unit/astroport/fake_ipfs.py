@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import socketserver
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-PROGRAM = """#!{python} -SE
-import json, socket, sys
-with socket.socket(socket.AF_UNIX) as link:
-    link.connect({socket!r})
-    link.sendall(json.dumps(sys.argv[1:]).encode() + b"\\n")
-    code, out = json.loads(link.makefile().read())
-sys.stdout.write(out)
-sys.exit(code)
+PROGRAM = """#!/bin/bash
+exec 3<>/dev/tcp/127.0.0.1/{port}
+printf '%s\\n' "$#" "$@" >&3
+read -r code <&3
+while IFS= read -r line <&3; do printf '%s\\n' "$line"; done
+exit "$code"
 """
+"""In bash: it starts ten times as fast as Python, and a script under test calls it dozens of times."""
 
 
 @dataclass
@@ -39,23 +36,24 @@ class FakeIpfs:
     _sockets: dict[str, socket.socket] = field(default_factory=dict)
 
     def __enter__(self) -> FakeIpfs:
-        place = self.folder / "s"
         self.folder.mkdir(parents=True, exist_ok=True)
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                self.wfile.write(json.dumps(outer.answer(json.loads(self.rfile.readline()))).encode())
+                count = int(self.rfile.readline())
+                code, said = outer.answer([self.rfile.readline().decode().removesuffix("\n") for _ in range(count)])
+                self.wfile.write(f"{code}\n{said}".encode())
 
-        class Server(socketserver.ThreadingUnixStreamServer):
+        class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
 
-        self._server = Server(str(place), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         program = self.path / "ipfs"
         self.path.mkdir()
-        program.write_text(PROGRAM.format(python=sys.executable, socket=str(place)))
+        program.write_text(PROGRAM.format(port=self._server.server_address[1]))
         program.chmod(0o755)
         return self
 
