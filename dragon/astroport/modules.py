@@ -41,7 +41,12 @@ LONGEST_LABEL = 80
 _KINDS = {"pgrep": "process", "docker": "docker", "dockerimg": "dockerimg", "systemctl": "systemd"}
 """The list's kinds of check that name something → the catalogue's kinds of evidence."""
 
+SSHD_CONFIG = Path("/etc/ssh/sshd_config")
+"""Where the Bash DRAGON looks for the port of SSH."""
+
 _SLUG = re.compile(SLUG_PATTERN)
+
+_SSH_PORT = re.compile(r"^[ \t]*Port[ \t]+([0-9]{1,5})[ \t]*(?:#.*)?$", re.MULTILINE | re.IGNORECASE)
 
 _PRIVATE = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?DRAGON_PRIVATE_SERVICES=(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>\S*))""",
@@ -66,25 +71,26 @@ class StationCatalogue:
     rows: Mapping[str, Row]
     withheld: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
+    ssh_port: int | None = None
     troubles: tuple[str, ...] = ()
 
 
-def with_station_catalogue(settings: Settings, zen: Zen) -> Settings:
+def with_station_catalogue(settings: Settings, zen: Zen, sshd_config: Path = SSHD_CONFIG) -> Settings:
     """Return `settings` with what the station's files say of its services laid under the operator's own tables.
 
-    Reads two small files, so call it in a thread. What cannot be read is logged, and never fatal. The same `settings` come back
-    where there is no station, or `[astroport] enabled` is off.
+    Reads three small files, so call it in a thread. What cannot be read is logged, and never fatal. The same `settings` come
+    back where there is no station, or `[astroport] enabled` is off.
     """
     if settings.astroport.enabled == "off" or (settings.astroport.enabled == "auto" and not zen.is_station):
         return settings
-    station = catalogue_from(zen)
+    station = catalogue_from(zen, sshd_config)
     for trouble in station.troubles:
         log.warning("%s", trouble)
     return settings.model_copy(update={"catalogue": overlay(settings.catalogue, station)})
 
 
-def catalogue_from(zen: Zen) -> StationCatalogue:
-    """Return what `modules.list` and `.env` of `zen` say; nothing where they are not."""
+def catalogue_from(zen: Zen, sshd_config: Path = SSHD_CONFIG) -> StationCatalogue:
+    """Return what `modules.list` and `.env` of `zen` say, and the port of this machine's sshd; nothing where they are not."""
     listed, why_list = _text(zen.modules_list, MAX_LIST_BYTES)
     variables, why_env = _text(zen.env_file, MAX_ENV_BYTES)
     rows, withheld, wrong_rows = parse_modules(listed)
@@ -93,7 +99,14 @@ def catalogue_from(zen: Zen) -> StationCatalogue:
     told = wrong[:MAX_TROUBLES]
     if len(wrong) > MAX_TROUBLES:
         told.append(f"{len(wrong) - MAX_TROUBLES} more lines cannot be read")
-    return StationCatalogue(rows, withheld, private, (*filter(None, (why_list, why_env)), *told))
+    configured, _ = _text(sshd_config, MAX_LIST_BYTES)  # root's own business where nobody else may read it
+    return StationCatalogue(rows, withheld, private, ssh_port(configured), (*filter(None, (why_list, why_env)), *told))
+
+
+def ssh_port(text: str) -> int | None:
+    """Return the first `Port` of an sshd_config, None where it names none (ASTROPORT fact 1.2, step 11)."""
+    found = _SSH_PORT.search(text)
+    return int(found[1]) if found and 1 <= int(found[1]) <= 65535 else None
 
 
 def parse_modules(text: str) -> tuple[dict[str, Row], tuple[str, ...], list[str]]:
@@ -142,6 +155,8 @@ def overlay(settings: CatalogueSettings, station: StationCatalogue) -> Catalogue
     """Return `settings` over what the station says: the operator's tables win key by key; private lists add up."""
     shipped = {entry.slug: entry for entry in load_catalogue().entries()}
     entries = {slug: EntryOverride.model_validate(_table(row, shipped.get(slug))) for slug, row in station.rows.items()}
+    if station.ssh_port is not None and "ssh" not in entries:
+        entries["ssh"] = EntryOverride(port=station.ssh_port)
     for slug, own in settings.entries.items():
         said = own.model_dump(exclude_none=True)
         entries[slug] = entries[slug].model_copy(update=said) if slug in entries else own

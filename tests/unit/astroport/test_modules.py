@@ -50,7 +50,7 @@ def settings_of(tmp_path: Path, text: str = "") -> Settings:
 
 
 def catalogue(tmp_path: Path, zen: Zen, text: str = "") -> Catalogue:
-    return catalogue_of(with_station_catalogue(settings_of(tmp_path, text), zen).catalogue)
+    return catalogue_of(with_station_catalogue(settings_of(tmp_path, text), zen, tmp_path / "sshd_config").catalogue)
 
 
 def evidence(catalogue: Catalogue, slug: str) -> list[str]:
@@ -78,6 +78,23 @@ def test_the_operators_tables_win_key_by_key(tmp_path: Path, zen: Zen) -> None:
     )
     assert (found.get("comfyui").port, evidence(found, "comfyui")) == (9000, ["systemd:comfyui.service"])
     assert (found.get("jukebox").label, found.get("jukebox").access, found.get("jukebox").port) == ("Mine", "public", 8200)
+
+
+@pytest.mark.parametrize(
+    ("config", "port"),
+    [
+        ("#Port 23\nPort 2222\nPort 2223\n", 2222),
+        ("  port\t2222 # mine\n", 2222),
+        ("Port 0\n", 22),
+        ("Port 99999\n", 22),
+        ("GatewayPorts 2222\nPorts 2222\nPort 22x\n", 22),
+        ("", 22),
+    ],
+)
+def test_ssh_is_where_the_machines_sshd_listens(tmp_path: Path, zen: Zen, config: str, port: int) -> None:
+    (tmp_path / "sshd_config").write_text(config)
+    assert catalogue(tmp_path, zen).get("ssh").port == port
+    assert catalogue(tmp_path, zen, "[catalogue.ssh]\nport = 24\n").get("ssh").port == 24
 
 
 def test_what_the_list_never_publishes_is_not_offered_unless_the_operator_says_so(tmp_path: Path, zen: Zen) -> None:
