@@ -23,8 +23,9 @@ MESSAGE_SIZE = 48_000
 """Bytes of a message that we send: twice that in hex, with a filter of many authors besides, stays below the 128 KiB that
 strfry accepts by default. What does not fit goes into the next message."""
 
-MAX_PENDING = 200_000
-"""Ranges that wait to be asked: what two sets of some millions that differ everywhere leave open, in 60 MB."""
+MAX_PENDING = 100_000
+"""Ranges that wait to be asked, in 35 MB: what sets of some millions that differ everywhere leave open. Beyond it the window is
+halved."""
 
 MAX_IDLE = 3
 """Answers in a row that only say "ask again": a relay that can answer at all answers at least one range."""
@@ -62,6 +63,11 @@ class Bridge:
             return "ours"
         return "theirs" if self._queues["theirs"] else None
 
+    @property
+    def pending(self) -> int:
+        """Return how many ranges wait to be asked; to be kept below `MAX_PENDING`."""
+        return sum(map(len, self._queues.values()))
+
     def ask(self, side: Side) -> bytes:
         """Return the next message for `side`; its answer belongs into `answer` before the next is asked for."""
         queue, chosen, said, room = self._queues[side], list[Range](), list[Range](), self._message_size
@@ -95,8 +101,6 @@ class Bridge:
             self._idle = 0
         self._queues["theirs" if side == "ours" else "ours"] += reversed(onward)
         self._queues[side] += reversed(again)
-        if sum(map(len, self._queues.values())) > MAX_PENDING:
-            raise ProtocolError("the differences are in too many places")
 
     def _sort(self, side: Side, asked: list[Range], said: list[Range]) -> tuple[list[Range], list[Range]]:
         """Return what the other side is to hear, and what this side is to be asked again; note what is settled."""

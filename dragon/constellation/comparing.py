@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragon.constellation.asking import NoNegentropy, TooMany, read, reconcile
-from dragon.constellation.bridge import Bridge, Found, Side
+from dragon.constellation.bridge import MAX_PENDING, Bridge, Found, Side
 from dragon.constellation.frames import Frame
 from dragon.constellation.items import Comparer, Pair, Slices, comparer
 from dragon.constellation.outcome import PeerOutcome
@@ -58,13 +58,13 @@ class Comparison:
         while windows:
             window = windows.pop()
             try:
-                async with contextlib.aclosing(self._window(window)) as found:
+                async with contextlib.aclosing(self._window(window, whole=window is wanted)) as found:
                     async for each in found:
                         yield each
             except TooMany as error:
                 windows += reversed(narrower(window, error))
 
-    async def _window(self, wanted: Wanted) -> AsyncGenerator[Found, None]:
+    async def _window(self, wanted: Wanted, *, whole: bool) -> AsyncGenerator[Found, None]:
         room = (min(self.theirs.limits.message_size, self.ours.limits.message_size) - MESSAGE_ROOM) // 2
         bridge = Bridge(want_have=self.want_have, message_size=max(room, LEAST_ROOM))
         names: dict[Side, str] = {}
@@ -75,13 +75,15 @@ class Comparison:
                     names.setdefault(side, self.ours.name())
                     with on_our_side():
                         bridge.answer(side, await self._own_answer(names[side], message, opening))
-                    if bridge.ours_empty and self.tell_empty:
+                    if bridge.ours_empty and self.tell_empty and whole:
                         raise NothingHere("our own relay holds nothing of this")
                 else:
                     names.setdefault(side, self.theirs.name())
                     bridge.answer(side, await reconcile(self.theirs, names[side], message, opening))
                     self._asked()
                 yield bridge.found
+                if bridge.pending > MAX_PENDING:
+                    raise TooMany("the differences are in too many places")
         finally:
             for side, name in names.items():
                 with contextlib.suppress(RelayFailed):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from dragon.constellation.event import Event
 from dragon.constellation.kinds import DELETION
 
-DELETIONS_REMEMBERED = 200_000
-"""Named ids that are remembered, in 25 MB."""
+DELETIONS_REMEMBERED = 100_000
+"""Named ids that are remembered, in 12 MB."""
 
 ADDRESSES_REMEMBERED = 50_000
 """Newest versions and deleted addresses that are remembered, in 15 MB each."""

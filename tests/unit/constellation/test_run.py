@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dragon.clock import SystemClock
+from dragon.constellation import comparing
 from dragon.constellation.job import Peer
 from dragon.constellation.progress import Progress
 from dragon.constellation.run import synchronise
@@ -289,6 +290,15 @@ async def test_a_batch_of_authors_is_asked_for_in_parts() -> None:
         outcome = await synchronise(job(peer, local=local, authors=many), Clock())
         assert await held(local) == ids(NOTES)
     assert outcome.received == 10
+
+
+async def test_a_window_with_too_many_differences_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MAX_PENDING", 40)
+    async with local_relay(NOTES[::2]) as local, local_relay(NOTES) as peer:
+        outcome = await synchronise(job(peer, local=local), Clock())
+        assert await held(local) == ids(NOTES)
+    assert (outcome.state, outcome.received, outcome.duplicate) == ("ok", 300, 0)
+    assert outcome.peers[0].round_trips > 6
 
 
 async def test_the_outcome_is_a_document() -> None:
