@@ -76,4 +76,4 @@ def document(about: About, outcome: Outcome, timeline: Sequence[tuple[float, int
 
 def brought_nothing(document: Document) -> bool:
     """Whether a run neither stored nor lost anything: not worth a mail."""
-    return not document["stored"] and not document["peers_failed"] and document["state"] in ("ok", "nothing")
+    return not document["stored"] and not document["peers_failed"] and document["state"] in ("ok", "nothing", "cancelled")

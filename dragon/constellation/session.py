@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,8 +46,10 @@ log = logging.getLogger(__name__)
 FRIENDS_PATIENCE = 30.0
 """Seconds for the friends to be asked of our own relay: 2,000 lists take about one."""
 
-TMP_PREFIX = ".constellation-"
-"""How temporary files of a run are called: what an earlier one left behind is removed by it."""
+LEFT_OVER = re.compile(
+    r"backfill-(?:response|full-response|station|prof)-\d+(?:_filtered|_deletions|_videos|_import)?\.(?:json|ndjson)"
+)
+"""Temporary files that the station's script leaves in its relay's folder when it is killed (ASTROPORT facts 4.1)."""
 
 DAY = 86_400
 
@@ -239,14 +242,21 @@ class Session:
             journals.line("WARN", f"report not mailed: {error}")
 
     def _clean(self) -> None:
-        """Remove what an earlier run left half written. Ours alone: the locks are held, and the folder is ours."""
-        for folder in (self.places.root, self.places.runs):
+        """Remove what an earlier run left half written, ours or the script's: while the locks are held, nobody else runs."""
+        ours = [path for folder in (self.places.root, self.places.runs) for path in _files(folder) if path.name.startswith(".")]
+        strfry = self.places.zen / "strfry" if self.places.zen else None
+        theirs = [path for path in _files(strfry) if LEFT_OVER.fullmatch(path.name)] if strfry and self.wish.writes else []
+        for path in (*ours, *theirs):
             with suppress(OSError):
-                for path in folder.iterdir():
-                    if path.name.startswith((TMP_PREFIX, ".status.json.", ".resume.json.", ".20")) and path.is_file():
-                        path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
             self.say(text)
+
+
+def _files(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+    return []

@@ -103,6 +103,23 @@ def test_a_backfill_imports_logs_and_stamps_as_the_script_did(
     assert capfd.readouterr().out == "", "quiet unless --verbose"
 
 
+def test_what_killed_runs_left_half_written_is_removed(home: Home, zen: Path, people: list[Author], two: list[Relay]) -> None:
+    station = Station(home, zen, people, two[0], alpha=two[1].port)
+    (home.root / "constellation" / "runs").mkdir(parents=True)
+    left = [
+        home.root / "constellation" / "runs" / ".20261127T030000Z.json.abc",
+        home.root / "constellation" / ".status.json.99",
+    ]
+    left += [station.strfry / name for name in ("backfill-response-123.json", "backfill-station-7_import.ndjson")]
+    kept = [station.strfry / name for name in ("backfill-response-x.json", "strfry.conf", "backfill-notes.json")]
+    for path in (*left, *kept):
+        path.write_text("half")
+    with station.serving():
+        assert run(["sync", "--as", "backfill"]) == 0
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
 def test_each_run_has_a_log_of_its_own_and_errors_add_up(home: Home, zen: Path, people: list[Author], two: list[Relay]) -> None:
     mine, alpha = two
     station = Station(home, zen, people, mine, alpha=alpha.port, dead=0)
