@@ -63,11 +63,14 @@ def sync(
         raise UsageError("--as must be the first word", "for example: dragon sync --as backfill --days 1")
     if direction not in (None, "down", "both"):
         raise UsageError(f"--dir {direction}: neither down nor both", "for example --dir both")
-    from dragon.cli import sync_run
-
     home = Home.locate()
     if show_hex or stats:
-        raise typer.Exit(sync_run.show_hex(home, as_json=as_json) if show_hex else sync_run.show_stats(home, as_json=as_json))
+        from dragon.cli import sync_show
+
+        show = sync_show.show_hex if show_hex else sync_show.show_stats
+        raise typer.Exit(show(home, as_json=as_json))
+    from dragon.cli import sync_run
+
     asked = sync_run.Asked(
         days=days, kinds=_kinds(kinds), dms=not no_dms, profiles=not no_profiles,
         both=None if direction is None else direction == "both", dry_run=dry_run, verify=verify, follow=follow,
@@ -83,7 +86,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List the last runs, or show one."""
-    from dragon.cli.sync_run import show_history
+    from dragon.cli.sync_show import show_history
 
     show_history(Home.locate(), run, html=html, as_json=as_json)
 
@@ -91,7 +94,7 @@ def history(
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show the run that goes on, and the last one."""
-    from dragon.cli.sync_run import show_status
+    from dragon.cli.sync_show import show_status
 
     show_status(Home.locate(), as_json=as_json)
 
@@ -102,7 +105,7 @@ def check(as_json: Json = False) -> None:
 
     Says how to get what is missing.
     """
-    from dragon.cli.sync_run import show_needs
+    from dragon.cli.sync_show import show_needs
 
     raise typer.Exit(show_needs(Home.locate(), as_json=as_json))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from dragon.cli import sync_run
+from dragon.cli import sync_run, sync_show
 from dragon.cli.logs import set_up_logging
 from dragon.cli.output import print_line
 from dragon.config import load_settings
@@ -110,13 +110,13 @@ def _backfill(home: Home, options: Options, mode: Mode = "backfill") -> int:
         print(USAGE)
         return 0
     if options.only == "hex":
-        return sync_run.show_hex(home, as_json=False)
+        return sync_show.show_hex(home, as_json=False)
     if options.only == "stats":
-        return sync_run.show_stats(home, as_json=False)
+        return sync_show.show_stats(home, as_json=False)
     set_up_logging(1 if options.verbose else -1)
-    settings, node = load_settings(home).constellation, sync_run.control(home)
+    settings, node = load_settings(home).constellation, sync_show.control(home)
     facts = node.constellation()
-    places = sync_run.places_of(home, facts)
+    places = sync_show.places_of(home, facts)
     if (lack := _lack(places, facts["local"]["tool"])) or not facts["peers"]:
         return _said(lack or "No constellation peers found", 1)
     wish = sync_run.Asked(days=float(options.days), kinds=STATION_KINDS, dms=options.dms, profiles=options.profiles).wish(
@@ -127,7 +127,7 @@ def _backfill(home: Home, options: Options, mode: Mode = "backfill") -> int:
     wish = replace(wish, mode=mode, drop_visitors=True)
     report = sync_run.perform(node, facts, places, settings, wish, verbose=options.verbose)
     if options.verbose:
-        sync_run.show(report, places.runs / f"{report['run']}.html")
+        sync_show.show(report, places.runs / f"{report['run']}.html")
     return 0 if report["state"] in _DONE[mode] else 1
 
 
