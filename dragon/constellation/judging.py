@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import struct
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +23,8 @@ from dragon.errors import LocalError
 
 MAX_MESSAGE_SIZE = 6 * MAX_EVENT_SIZE
 """Bytes of an EVENT message that is looked into: the longest spelling (each letter as \\uXXXX) of an event that may pass."""
+
+MODULE = "dragon.constellation.judging"
 
 _LENGTH = struct.Struct(">I")
 
@@ -73,8 +76,9 @@ class Judges:
 async def judges() -> AsyncIterator[Judges]:
     """Start the process; it ends with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-P", "-m", MODULE,  # -P: what lies in the folder where the sync was started is not imported
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
         yield Judges(process)
     finally:
@@ -101,5 +105,6 @@ def _fields(verdict: Event | str) -> Any:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C goes to the whole group: who started us ends us
-        _serve(sys.stdin.buffer, sys.stdout.buffer)
+    for number in (signal.SIGINT, signal.SIGTERM):  # who stops all of us at once: what was received is verified still
+        signal.signal(number, signal.SIG_IGN)
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -237,6 +237,7 @@ class ToolSink:
             process = await asyncio.create_subprocess_exec(
                 self._tool, "import", "--no-verify", cwd=self._tool.parent,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us: it finishes what it was given
             )  # fmt: skip
         except OSError as error:
             raise LocalError(f"{self._tool} cannot be run: {error.strerror}", "is it strfry, and executable?") from None

@@ -1,0 +1,94 @@
+"""The process that verifies: the same verdicts as here, in order, whoever waits or stops waiting, until it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from dragon.constellation.event import MAX_EVENT_SIZE, Event, checked
+from dragon.constellation.judging import MAX_MESSAGE_SIZE, Judges, judge, judges
+from dragon.errors import LocalError
+from tests.unit.constellation.relays import ANNE, Signed
+
+NOTE = ANNE.event('quoted "text", ünïcode 🐉', tags=[["e", "0" * 64], ["d", "x"]])
+ADDRESSED = ANNE.event("article", kind=30023, tags=[["d", "slug"]])
+DELETION = ANNE.event("", kind=5, tags=[["e", NOTE["id"]], ["a", "30023:x:y"]])
+
+
+def message(document: Any) -> str:
+    return json.dumps(["EVENT", "d1", document])
+
+
+def pid(judging: Judges) -> int:
+    return judging._process.pid
+
+
+async def test_verdicts_are_those_of_here_in_order() -> None:
+    texts = [
+        message(NOTE),
+        message({**NOTE, "content": "changed"}),
+        message(ADDRESSED),
+        "noise",
+        message({**NOTE, "sig": "0" * 128}),
+        message(DELETION),
+        message(ANNE.event("x" * MAX_EVENT_SIZE)),
+        message("x" * MAX_MESSAGE_SIZE),
+        message({**NOTE, "content": "\ud800"}),
+    ]
+    async with judges() as judging:
+        verdicts = await judging.judge(texts)
+    assert verdicts == [judge(text) for text in texts]
+    assert verdicts[0] == checked(NOTE)
+    assert verdicts[1::2] == ["bad id", "malformed", checked(DELETION), "oversize"]
+    assert isinstance(verdicts[2], Event)
+    assert verdicts[2].address == f"30023:{ANNE.pubkey}:slug"
+
+
+async def test_nothing_is_asked_in_vain() -> None:
+    async with judges() as judging:
+        assert await judging.judge([]) == []
+
+
+async def test_answers_find_those_who_asked_also_when_one_gives_up() -> None:
+    def batch(number: int) -> list[Signed]:
+        return [ANNE.event(f"{number} {each}") for each in range(100)]
+
+    batches = [batch(number) for number in range(6)]
+    async with judges() as judging:
+        asking = [asyncio.create_task(judging.judge([message(each) for each in some])) for some in batches]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        asking[3].cancel()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+    for number, (answer, some) in enumerate(zip(answers, batches, strict=True)):
+        if number in (0, 3):
+            assert isinstance(answer, asyncio.CancelledError)
+        else:
+            assert answer == [checked(each) for each in some]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_who_stops_all_processes_at_once_does_not_stop_it_before_us(number: signal.Signals) -> None:
+    async with judges() as judging:
+        await judging.judge([message(NOTE)])
+        os.kill(pid(judging), number)
+        assert await judging.judge([message(NOTE)]) == [checked(NOTE)]
+
+
+async def test_its_death_is_told() -> None:
+    async with judges() as judging:
+        os.kill(pid(judging), signal.SIGKILL)
+        with pytest.raises(LocalError, match="ended"):
+            await judging.judge([message(NOTE)])
+
+
+async def test_none_is_left() -> None:
+    async with judges() as judging:
+        number = pid(judging)
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
