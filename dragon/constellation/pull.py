@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from dragon.constellation.intake import Intake, PeerDropped, Shared
 from dragon.constellation.job import Job, Peer
 from dragon.constellation.outcome import PeerOutcome
 from dragon.constellation.paging import Pages
-from dragon.constellation.relay import Patience, Relay, RelayFailed, connected
+from dragon.constellation.relay import Patience, Relay, RelayFailed, RelaySilent, connected
 from dragon.constellation.wanted import Wanted
 from dragon.errors import DragonError, RemoteError
 
@@ -31,6 +31,13 @@ PAUSE = 1.0
 
 AT_ONCE = 3
 """Pages of named events that are asked for at once: hides the way there and back, and keeps three pages in memory."""
+
+MOST_AT_ONCE = 1500
+"""Named events that are asked for at once: `AT_ONCE` pages as most relays have them."""
+
+NARROWING = 40
+"""Part of what broke the connection that is asked for next: an event that is too long for us, or that its relay chokes on, is
+alone after three connections, and then left out."""
 
 
 REFUSED_CHUNKS = 2
@@ -55,6 +62,23 @@ class Course:
     lacking: int = 0
     """What the finished parts found."""
     refused_chunks: int = 0
+    width: int = MOST_AT_ONCE
+    """Named events that are asked for at once: fewer where the connection breaks over them."""
+    left_out: set[bytes] = field(default_factory=set)
+    """Events that were asked for alone, and broke the connection."""
+
+    def narrow(self, asked: Sequence[set[bytes]]) -> int:
+        """The connection broke over these: ask for fewer; return how many are left out from now on."""
+        count = sum(map(len, asked))
+        if count > 1:
+            self.width = max(count // NARROWING, 1)
+            return 0
+        self.left_out |= asked[0]
+        return 1
+
+    def widen(self) -> None:
+        """They came."""
+        self.width = min(self.width * 4, MOST_AT_ONCE)
 
 
 class Pull:
@@ -94,7 +118,7 @@ class Pull:
     async def _persist(self) -> None:
         fruitless = 0
         for attempt in range(CONNECTIONS):
-            before = self._outcome.by_kind.total()
+            before = self._progress()
             try:
                 await self._connection()
                 await self._intake.finish()
@@ -103,7 +127,7 @@ class Pull:
             except (RemoteError, OwnRelayFailed) as error:
                 self._outcome.error = str(error)
                 await self._intake.finish()
-                fruitless = fruitless + 1 if self._outcome.by_kind.total() == before else 0
+                fruitless = fruitless + 1 if self._progress() == before else 0
                 if fruitless >= FRUITLESS:
                     if isinstance(error, OwnRelayFailed):
                         raise
@@ -114,6 +138,10 @@ class Pull:
                 return
             await self._shared.clock.sleep(PAUSE * (attempt + 1))
         self._outcome.state = "failed"
+
+    def _progress(self) -> tuple[int, int, int]:
+        """Return what differs where a connection was not in vain."""
+        return self._outcome.by_kind.total(), self._course.width, len(self._course.left_out)
 
     async def _connection(self) -> None:
         self._outcome.address = await way(self._peer)
@@ -176,19 +204,20 @@ class Pull:
                     self._outcome.lacking += len(have)
                 if not self._fetches:
                     continue
-                self._course.needs.extend(need)
-                while len(self._course.needs) >= AT_ONCE * theirs.limits.page and await self._fetch(theirs, wanted):
+                self._course.needs.extend(each for each in need if each not in self._course.left_out)
+                while len(self._course.needs) >= MOST_AT_ONCE and await self._fetch(theirs, wanted):
                     pass
                 if self._job.both:
                     await self._send(have, theirs, ours)
 
     async def _fetch(self, theirs: Relay, wanted: Wanted) -> bool:
         """Fetch the next ids that nobody else is fetching; False where there are none."""
-        claims, me, chunks = self._shared.claims, self._peer.node_id, list[set[bytes]]()
+        claims, me, chunks, room = self._shared.claims, self._peer.node_id, list[set[bytes]](), self._course.width
         while len(chunks) < min(AT_ONCE, theirs.limits.subscriptions) and (
-            taken := claims.take(me, self._course.needs, theirs.limits.page)
+            taken := claims.take(me, self._course.needs, min(theirs.limits.page, room))
         ):
             chunks.append(set(taken))
+            room -= len(taken)
         if not chunks:
             return False
         pages: list[list[Frame]] = [[] for _ in chunks]
@@ -197,11 +226,17 @@ class Pull:
             questions = [{"ids": [each.hex() for each in chunk], "limit": len(chunk)} for chunk in chunks]
             try:
                 await read(theirs, questions, pages)
+                self._course.widen()
+                self._outcome.undelivered += sum(map(len, chunks)) - sum(map(len, pages))
+            except RelaySilent:
+                raise
+            except RelayFailed:
+                self._outcome.undelivered += self._course.narrow(chunks)
+                raise
             finally:
                 for chunk, page in zip(chunks, pages, strict=True):
                     await self._intake.put(page, wanted, chunk)
                     put += 1
-                    self._outcome.undelivered += len(chunk) - len(page)
         finally:
             for chunk in chunks[put:]:
                 claims.release(me, chunk)

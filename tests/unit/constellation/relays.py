@@ -203,8 +203,8 @@ def matches(event: Signed, asked: dict[str, Any]) -> bool:
 
 
 @asynccontextmanager
-async def proxy(url: str, drop: str) -> AsyncIterator[str]:
-    """Stand between a client and the relay at `url`, and keep its messages of the kind `drop` to yourself."""
+async def proxy(url: str, *, drop: str = "nothing", hang_up_at: str = "nothing") -> AsyncIterator[str]:
+    """Stand between a client and the relay at `url`: keep its messages of the kind `drop`, hang up at those with a text."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if "upgrade" not in request.headers:
@@ -215,7 +215,9 @@ async def proxy(url: str, drop: str) -> AsyncIterator[str]:
 
             async def back() -> None:
                 async for message in far:
-                    if not message.data.startswith(f'["{drop}"'):
+                    if hang_up_at in message.data:
+                        await near.close()
+                    elif not message.data.startswith(f'["{drop}"'):
                         await near.send_str(message.data)
 
             returning = asyncio.create_task(back())

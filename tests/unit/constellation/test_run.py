@@ -119,6 +119,16 @@ async def test_both_directions() -> None:
     assert (one.missing, one.lacking, one.new, one.sent) == (200, 300, 200, 300)
 
 
+async def test_an_event_over_which_the_connection_breaks_costs_only_itself() -> None:
+    """Longer than any message that we read, or more than its relay can bear to send."""
+    poison = ANNE.event("poison", at=NOW - 5000)
+    async with local_relay(NOTES[:300]) as local, local_relay([*NOTES, poison]) as source:
+        async with proxy(source, hang_up_at="poison") as peer:
+            outcome = await synchronise(job(peer, local=local), Clock())
+        assert await held(local) == ids(NOTES)
+    assert (outcome.state, outcome.peers[0].state, outcome.peers[0].undelivered) == ("ok", "ok", 1)
+
+
 @pytest.mark.parametrize(("mode", "lacking"), [("verify", 300), ("dry_run", None)])
 async def test_only_looking_changes_nothing(mode: str, lacking: int | None) -> None:
     async with local_relay(NOTES[:400]) as local, local_relay(NOTES[300:]) as peer:
