@@ -23,7 +23,7 @@ from dragon.astroport.reached import best_first
 from dragon.astroport.swarm_cache import SwarmCache
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
-from dragon.errors import HomeError, KuboError
+from dragon.errors import KuboError, LocalError
 from dragon.home import Home
 from dragon.kubo.types import Kubo
 from dragon.probe import Catalogue
@@ -201,7 +201,7 @@ class Upkeep:
     async def _attempt(self, part: str, lay: Callable[[], Laid]) -> Laid:
         try:
             laid = await asyncio.to_thread(lay)
-        except HomeError as error:
+        except LocalError as error:
             if self.problems.get(part) != str(error):
                 log.warning("%s: %s (%s)", part, error, error.hint)
             self.problems[part] = str(error)

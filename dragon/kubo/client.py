@@ -61,6 +61,7 @@ class KuboClient:
         self._line: Line | None = None
         self._administration: Administration | None = None
         self._administration_lock = asyncio.Lock()
+        self._slow: set[asyncio.Timeout] = set()
         self._publishing = asyncio.Lock()
         self._naming = asyncio.Lock()
         self._published_at = float("-inf")
@@ -154,7 +155,7 @@ class KuboClient:
         try:
             async with asyncio.timeout(PULSE_LIMIT):
                 if self._line is None or not self._line.is_open:
-                    self._line = await Line.connect(self.address, self._pulse.lost)
+                    self._line = await Line.connect(self.address, self._stopping)
                 status, body = await self._line.ask(self._pulse_request)
         except (OSError, TimeoutError) as error:
             if self._line:
@@ -252,11 +253,12 @@ class KuboClient:
 
     async def name_resolve(self, name: str, *, nocache: bool = False) -> str:
         options = {"nocache": "true"} if nocache else {}
-        return str((await self._json("name/resolve", [name], options=options, limit=SLOW_LIMIT))["Path"])
+        async with self._ends_with_the_daemon():
+            return str((await self._json("name/resolve", [name], options=options, limit=SLOW_LIMIT))["Path"])
 
     async def cat(self, path: str, *, limit: int) -> bytes:
         held = bytearray()
-        async with self._streaming("cat", [path], {"length": str(limit)}) as content:
+        async with self._ends_with_the_daemon(), self._streaming("cat", [path], {"length": str(limit)}) as content:
             while len(held) < limit and (piece := await content.read(limit - len(held))):
                 held += piece
         return bytes(held)
@@ -265,11 +267,31 @@ class KuboClient:
         # Without types and sizes: to know them Kubo would fetch a block of every file.
         options = {"stream": "true", "resolve-type": "false", "size": "false"}
         names: list[str] = []
-        async with self._streaming("ls", [path], options) as content:
+        async with self._ends_with_the_daemon(), self._streaming("ls", [path], options) as content:
             while len(names) < limit and (line := await content.readline()):
                 links = [link for each in _parsed(line, self.address).get("Objects") or () for link in each.get("Links") or ()]
                 names += [str(link["Name"]) for link in links]
         return names[:limit]
+
+    @asynccontextmanager
+    async def _ends_with_the_daemon(self) -> AsyncIterator[None]:
+        """A call that may take minutes: given up the moment the daemon stops, which would wait 30 s for it."""
+        async with asyncio.timeout(None) as limit:
+            self._slow.add(limit)
+            try:
+                yield
+            except asyncio.CancelledError:
+                if limit.expired():
+                    raise unreachable(self.address, "it was stopped") from None
+                raise
+            finally:
+                self._slow.discard(limit)
+
+    def _stopping(self) -> None:
+        """The daemon has closed the pulse's connection: it stops, or was killed."""
+        while self._slow:
+            self._slow.pop().reschedule(asyncio.get_running_loop().time())
+        self._pulse.lost()
 
     @asynccontextmanager
     async def _streaming(

@@ -200,7 +200,11 @@ def test_killed_nodes_come_back_and_a_restarted_kubo_gets_its_listeners(offered:
     alpha.dragon.start()
     wait_for((alpha.balise / "x_ollama.sh").exists, BOUND, lambda: alpha.dragon.log)
     assert alpha.ipfs("p2p", "ls").count(f"/x/ollama-{alpha.id}") == 1
-    alpha.kubo.kill()
+    alpha.kubo.terminate()
+    assert alpha.kubo.process is not None
+    alpha.kubo.process.wait(
+        20
+    )  # `systemctl restart ipfs` does not hang on a subscription of ours, which would hold it for 30 s
     alpha.kubo.start()
     beta.kubo.connect(alpha.kubo)
     wait_for(lambda: f"/x/ollama-{alpha.id}" in listeners(alpha), BOUND, lambda: alpha.dragon.log)

@@ -94,3 +94,22 @@ def test_in_the_origin_network_everything_works_and_its_meaning_is_told(tmp_path
         assert "TCP only" in str(findings(two)["network"]["detail"])
         for station in (one, two):
             assert (station.kubo.repo / "swarm.key").read_text() == ORIGIN, "left as it is"
+
+
+def test_what_the_station_s_kubo_lacks_is_named_with_the_commands(tmp_path: Path, kubo_binary: Path) -> None:
+    with Stations(tmp_path, kubo_binary) as stations:
+        bare = stations.add("bare", features=False)
+        node = bare.serve(wait=False)
+        assert node.process is not None
+        assert node.process.wait(60) == 1
+        said = " ".join(node.log.split())
+        for setting in ("Experimental.Libp2pStreamMounting", "Pubsub.Enabled"):
+            command = f"ipfs config --json {setting} true"
+            assert command in said
+            bare.ipfs(*command.split()[1:])
+        bare.kubo.stop()
+        bare.kubo.start()
+        node.start()
+        assert node.json("status")["id"] == bare.id
+        assert not findings(bare)["IPNS over pubsub"]["ok"]
+        assert findings(bare)["IPNS over pubsub"]["fix"] == "ipfs config --json Ipns.UsePubsub true"

@@ -45,7 +45,9 @@ CATALOGUE = 'only = ["ollama", "qdrant", "strfry"]'
 class Station:
     """One host with the layout of an Astroport. `kubo` runs from the start; `node` exists once `serve` was called."""
 
-    def __init__(self, host: Host, folder: Path, binary: Path, alias: str, stack: ExitStack, swarm_key: str = "") -> None:
+    def __init__(
+        self, host: Host, folder: Path, binary: Path, alias: str, stack: ExitStack, swarm_key: str, features: bool
+    ) -> None:
         self.host, self.alias, self.folder, self._stack = host, alias, folder, stack
         self.home = folder / "home"
         self.zen = self.home / ".zen"
@@ -56,7 +58,7 @@ class Station:
             "Addresses": {"Swarm": [f"/ip4/{host.address}/tcp/4001"]},
             "Swarm": {"AddrFilters": [], "DisableNatPortMap": True},
         }
-        self.kubo = KuboDaemon(binary, self.home / ".ipfs", changes=changes, enter=host.enter)
+        self.kubo = KuboDaemon(binary, self.home / ".ipfs", changes=changes, enter=host.enter, features=features)
         self.node: DragonNode | None = None
         stack.callback(self.kubo.stop)
         self.kubo.init()
@@ -190,10 +192,11 @@ class Stations:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def add(self, alias: str, *, binary: Path | None = None, swarm_key: str = "") -> Station:
-        """Return one more station, its Kubo running and connected; `swarm_key` makes its network a private one."""
+    def add(self, alias: str, *, binary: Path | None = None, swarm_key: str = "", features: bool = True) -> Station:
+        """Return one more station, its Kubo running and connected; `swarm_key` makes its network a private one, without
+        `features` it is as Kubo ships it: no tunnels, no pubsub."""
         folder = self._folder / alias
-        station = Station(self._network.host(), folder, binary or self._binary, alias, self._stack, swarm_key)
+        station = Station(self._network.host(), folder, binary or self._binary, alias, self._stack, swarm_key, features)
         for other in self.all:
             station.kubo.connect(other.kubo)
         self.all.append(station)

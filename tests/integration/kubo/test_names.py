@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dragon.errors import KuboError
 from dragon.kubo.client import KuboClient
+from registry_schema.ids import ed25519_node_id
 from tests.testbed.kubo import KuboDaemon
 
 
@@ -41,3 +48,26 @@ async def test_a_second_name_of_a_node(kubos: tuple[KuboDaemon, KuboDaemon, Kubo
         cid = await one.add_directory({"12D3/12345.json": b"{}"})
         await one.name_publish(cid, lifetime="24h", ttl="1m", key="MySwarm_test")
         assert await other.name_resolve(name) == f"/ipfs/{cid}"
+
+
+async def test_a_stopping_daemon_is_not_held_up_by_what_nobody_will_answer(kubo_factory: Callable[..., KuboDaemon]) -> None:
+    """Kubo waits 30 s at its end for calls under way; looking for a name that nobody has may take minutes."""
+    daemon, peer = kubo_factory(), kubo_factory()
+    daemon.connect(peer)
+    nobody = ed25519_node_id(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    async with KuboClient(daemon.api) as client:
+        async with client.subscribe("a/topic"):
+            calls = [
+                asyncio.create_task(client.name_resolve(nobody)),
+                asyncio.create_task(client.cat(f"/ipns/{nobody}/x", limit=10)),
+                asyncio.create_task(client.ls("/ipfs/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", limit=10)),
+            ]
+            await asyncio.wait(calls, timeout=0.5)
+            waiting = [call for call in calls if not call.done()]
+            assert waiting, "somebody answered for nobody"
+            daemon.terminate()
+            for call in waiting:
+                with pytest.raises(KuboError):
+                    await asyncio.wait_for(call, 5)
+        assert daemon.process is not None
+        assert await asyncio.to_thread(daemon.process.wait, 20) == 0
