@@ -1,5 +1,7 @@
-"""Living beside Astroport: the command language of its connection managers (`*.me.sh`), spoken by `dragon me`.
+"""Living beside Astroport, or in the place of its scripts. Nothing here ever runs what came from another machine.
 
-In: words of a caller, its environment, the control API of the running node. Out: lines, exit codes 0 and 1, the status files
-that scripts read below `~/.zen`. It runs in the process of the command, so it imports no more than the standard library.
+Two parts that share the layout (`zen`) and little else. In a command's own process, on the standard library alone: the language
+of the `*.me.sh` (`dragon me`), the stand-ins, the takeover. In the node: `station` is the root of what lays, keeps, publishes
+and reads a station's files (`upkeep`, `publication`, `http_beacon`, `bash_stations`), `identity` how a node becomes the
+station's.
 """
