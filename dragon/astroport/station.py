@@ -71,15 +71,15 @@ class Station:
         self._owns_daemon = owns_daemon
         self._registry = registry
         self._clock = clock
-        self._stale = asyncio.Event()
         self.running_scripts: Callable[[], Sequence[Script]] = beside.scripts_of(environ)
         self.upkeep = Upkeep(
             zen, node_id, home, environ, kubo=kubo, view=view, serving=serving, registry=registry, catalogue=catalogue,
             clock=clock, docker_bridge=settings.astroport.docker_bridge,
             unsigned=settings.registry.publisher == "dragon" and settings.astroport.bash_stations,
         )  # fmt: skip
+        self._reads_stations = settings.astroport.bash_stations
         self.stations = BashStations(
-            kubo, view, zen, clock, rng, self_id=node_id, admit=settings.astroport.bash_stations, catalogue=catalogue
+            kubo, view, zen, clock, rng, self_id=node_id, admit=self._reads_stations, catalogue=catalogue
         )
         self.publication: Publication | None = None
         self.beacon: HttpBeacon | None = None
@@ -88,7 +88,7 @@ class Station:
                 zen, node_id, kubo, clock,
                 publishing=registry.naming, changed_balise=registry.name.changed, allowed=self.may_publish,
             )  # fmt: skip
-            self.beacon = HttpBeacon(settings.astroport.beacon_port, self._document, self.stations.read, clock, own_id=node_id)
+            self.beacon = HttpBeacon(settings.astroport.beacon_port, self._document, self._read, clock, own_id=node_id)
         self.keys: AuthorizedKeys | None = None
         if settings.astroport.authorized_keys:
             self.keys = self._key_keeper(view, home, environ)
@@ -124,7 +124,8 @@ class Station:
 
     async def refresh(self) -> None:
         """Read stations without Dragon anew, past every cache. Raises what Kubo raises when it is away."""
-        await self.stations.refresh()
+        if self._reads_stations:
+            await self.stations.refresh()
 
     def reload(self) -> None:
         """Read the station's files again, now."""
@@ -134,7 +135,8 @@ class Station:
         """Do all of it until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.upkeep.run())
-            tasks.create_task(self.stations.run())
+            if self._reads_stations:
+                tasks.create_task(self.stations.run())
             if self.publication is not None and self.beacon is not None:
                 tasks.create_task(self.publication.run())
                 tasks.create_task(self.beacon.run())
@@ -148,6 +150,10 @@ class Station:
         if (fields := self.fields()) != self._said:
             self._said = fields
             self._registry.announce()
+
+    async def _read(self, node_id: str) -> None:
+        if self._reads_stations:
+            await self.stations.read(node_id)
 
     def _laid(self, balise: Laid, cache: Laid) -> None:
         if self.publication is not None:
