@@ -39,6 +39,9 @@ QUEUE: Final = 64
 READ_PAUSE: Final = 15.0
 """Seconds between two readings: twenty in five minutes, what the originals allow."""
 
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - public on purpose, over IPv4 as the originals are
+"""Where it listens."""
+
 RETRY: Final = 30.0
 """Seconds until a port that was taken is tried again."""
 
@@ -63,9 +66,9 @@ class HttpBeacon:
         clock: Clock,
         *,
         own_id: str,
-        host: str | None = None,
+        host: str = EVERYWHERE,
     ) -> None:
-        """`document` blocks: it is asked in a thread. `host`: None for all addresses of this machine."""
+        """`document` blocks: it is asked in a thread."""
         self._document = document
         self._read = read
         self._clock = clock
