@@ -231,6 +231,22 @@ async def test_who_names_what_does_not_exist_is_given_up() -> None:
     assert "did not give" in outcome.peers[0].error
 
 
+async def test_who_gives_another_event_than_was_asked_for_by_name() -> None:
+    named, given = BERT.event("named"), BERT.event("given")
+
+    async def behave(bad: Bad, message: list[Any]) -> None:
+        if message[0] == "NEG-OPEN":
+            await bad.say("NEG-MSG", message[1], "61" + "0000" + "02" + "01" + named["id"])
+        elif message[0] == "REQ":
+            await bad.give(message[1], [given])
+            await bad.say("EOSE", message[1])
+
+    async with local_relay(GOOD[:1]) as local, bad_relay(behave, document={}) as peer:
+        outcome = await synchronise(job(peer, local=local, kinds=(1,)), Clock(), patience=HURRY)
+        assert await held(local) == ids(GOOD[:1])
+    assert outcome.peers[0].rejected == {"unrequested": 1}
+
+
 async def test_a_flood_meets_back_pressure() -> None:
     """While the store is slow, a relay that could send for ever is not read: what is held stays a few pages."""
     given = 0
