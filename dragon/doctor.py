@@ -159,7 +159,8 @@ class Doctor:
     def _daemon(self) -> list[Finding]:
         managed = self._engine.managed
         if managed is None:
-            return [Finding("daemon", True, 'not ours: its IPNS name is left alone unless [registry] publisher = "dragon"')]
+            name = "published" if self._registry.publishes_name else 'left alone unless [registry] publisher = "dragon"'
+            return [Finding("daemon", True, f"not ours: its IPNS name is {name}")]
         detail = managed.trouble or f"managed, pid {managed.pid}, {managed.restarts} restarts; log: {self._home.kubo_log}"
         return [Finding("daemon", not managed.trouble, detail, f"see {self._home.kubo_log}" if managed.trouble else "")]
 

@@ -91,7 +91,8 @@ class Registry:
         self._clock = clock
         self._rng = rng
         self._topic = topic_of(view.swarm)
-        self._publishes_name = ipns
+        self.publishes_name = ipns
+        """Whether our IPNS name is ours to publish."""
         self._intake = Intake(view, store, clock, view.swarm)
         self.exchange = Exchange(view.self_id, tunnels, view, self._intake, clock)
         self._gossip = Gossip(kubo, view.self_id, self._topic, self._intake, clock, rng)
@@ -220,7 +221,7 @@ class Registry:
                 tasks.create_task(self._bootstrap.run())
                 tasks.create_task(self._tick())
                 tasks.create_task(self._acquaint())
-                if self._publishes_name:
+                if self.publishes_name:
                     tasks.create_task(self._ipns.run())
 
     async def _restore(self) -> None:
