@@ -18,6 +18,9 @@ _EVENT: Final = re.compile(r'\s*\[\s*"EVENT"\s*,\s*"([^"\\]{1,64})"\s*,\s*\{')
 _ID: Final = re.compile(r'"id"\s*:\s*"([0-9a-f]{64})"')
 _TIME: Final = re.compile(r'"created_at"\s*:\s*(\d{1,16})')
 
+_VERBS: Final = {"NEG-ERROR": "NEG-ERR"}
+"""Words under another spelling: khatru 0.19 says so of a session that it has forgotten, which it does when others ask it too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -57,7 +60,7 @@ def parse(text: str) -> Frame:
     if not isinstance(words, list) or not words or not isinstance(words[0], str) or words[0] == "EVENT":
         return Frame("")
     sub = words[1] if len(words) > 1 and isinstance(words[1], str) else ""
-    return Frame(words[0], sub, tuple(words[1 if words[0] in ("NOTICE", "AUTH") else 2 :]))
+    return Frame(_VERBS.get(words[0], words[0]), sub, tuple(words[1 if words[0] in ("NOTICE", "AUTH") else 2 :]))
 
 
 def document(text: str) -> Any:

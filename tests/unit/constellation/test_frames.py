@@ -31,6 +31,7 @@ def test_an_event(separators: tuple[str, str]) -> None:
         (["NOTICE", "hello"], Frame("NOTICE", "hello", ("hello",))),
         (["OK", "ab", True, ""], Frame("OK", "ab", (True, ""))),
         (["NEG-MSG", "d1", "61"], Frame("NEG-MSG", "d1", ("61",))),
+        (["NEG-ERROR", "d1", "CLOSED"], Frame("NEG-ERR", "d1", ("CLOSED",))),
         (["NEG-ERR", "d1", "blocked: too many", 5], Frame("NEG-ERR", "d1", ("blocked: too many", 5))),
         (["EOSE", 5], Frame("EOSE", "")),
         (["EOSE"], Frame("EOSE")),
