@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -12,6 +13,7 @@ from dragon.constellation.asking import NoNegentropy, TooMany, read, reconcile
 from dragon.constellation.bridge import MAX_PENDING, Bridge, Found, Side
 from dragon.constellation.frames import Frame
 from dragon.constellation.items import Comparer, Pair, Slices, comparer
+from dragon.constellation.negentropy import encode
 from dragon.constellation.outcome import PeerOutcome
 from dragon.constellation.paging import Pages
 from dragon.constellation.relay import Patience, Relay, RelayFailed, connected
@@ -23,6 +25,11 @@ MESSAGE_ROOM = 40_000
 
 LEAST_ROOM = 2000
 """Bytes of a negentropy message that any relay takes."""
+
+
+HEAD_START = 0.05
+"""Seconds after which our own relay is taken to be busy reading: one that holds nothing answers sooner, and then the peer need
+not read its set at all."""
 
 
 class OwnRelayFailed(LocalError):
@@ -69,14 +76,14 @@ class Comparison:
         bridge = Bridge(want_have=self.want_have, message_size=max(room, LEAST_ROOM))
         names: dict[Side, str] = {}
         try:
+            await self._open(bridge, wanted, names)
+            if bridge.ours_empty and self.tell_empty and whole:
+                raise NothingHere("our own relay holds nothing of this")
             while side := bridge.turn:
                 message, opening = bridge.ask(side), None if side in names else wanted.filter()
                 if side == "ours":
-                    names.setdefault(side, self.ours.name())
                     with on_our_side():
                         bridge.answer(side, await self._own_answer(names[side], message, opening))
-                    if bridge.ours_empty and self.tell_empty and whole:
-                        raise NothingHere("our own relay holds nothing of this")
                 else:
                     names.setdefault(side, self.theirs.name())
                     bridge.answer(side, await reconcile(self.theirs, names[side], message, opening))
@@ -88,6 +95,23 @@ class Comparison:
             for side, name in names.items():
                 with contextlib.suppress(RelayFailed):
                     await (self.ours if side == "ours" else self.theirs).send("NEG-CLOSE", name)
+
+    async def _open(self, bridge: Bridge, wanted: Wanted, names: dict[Side, str]) -> None:
+        """Ask our own relay for the first time. Where that takes long, the peer's is asked about nothing meanwhile: so it reads
+        its set at the same time."""
+        names["ours"], message = self.ours.name(), bridge.ask("ours")
+        asking = asyncio.ensure_future(self._own_answer(names["ours"], message, wanted.filter()))
+        try:
+            await asyncio.wait((asking,), timeout=HEAD_START)
+            if not asking.done():
+                names["theirs"] = self.theirs.name()
+                await reconcile(self.theirs, names["theirs"], encode(()), wanted.filter())
+                self._asked()
+            with on_our_side():
+                bridge.answer("ours", await asking)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _own_answer(self, name: str, message: bytes, opening: dict[str, Any] | None) -> bytes:
         if self.ours.limits.nip77 is not False:
