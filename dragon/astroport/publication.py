@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
-from dragon.astroport.published import Tree, read_tree
+from dragon.astroport.published import Documents, Tree, read_tree
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
 from dragon.kubo.types import Kubo
@@ -55,6 +55,7 @@ class Publication:
         self._clock = clock
         self._changed_balise = changed_balise
         self._seen: dict[str, bytes] = {}
+        self._documents: Documents = {}
         self._wake = asyncio.Event()
         self.left_out: dict[str, str] = {}
         """Folder → what of it is not published, for lack of room."""
@@ -101,4 +102,7 @@ class Publication:
         return read_tree(self._zen.balise(self._node_id))
 
     def _map_tree(self) -> Tree:
-        return read_tree(self._zen.swarm, wanted=lambda name: is_node_id(name) and name != self._node_id)
+        return read_tree(self._zen.swarm, wanted=self._is_other, documents=self._documents)
+
+    def _is_other(self, name: str) -> bool:
+        return is_node_id(name) and name != self._node_id

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from dragon.astroport.balise import DOCUMENT, MANIFEST, TIMES
 from dragon.astroport.beacon import VOLATILE
@@ -40,11 +40,18 @@ class Tree:
     left_out: str = ""
 
 
-def read_tree(root: Path, *, wanted: Callable[[str], bool] = lambda name: True) -> Tree:
+Documents: TypeAlias = dict[Path, tuple[tuple[int, int], bytes]]
+"""Every 12345.json that was read: its size and time then, and what it said beside times."""
+
+
+def read_tree(root: Path, *, wanted: Callable[[str], bool] = lambda name: True, documents: Documents | None = None) -> Tree:
     """Return what is published of `root`; `wanted` tells it of the names in `root` itself. Blocks; a missing folder is empty.
 
     Contents are not read: a file of the same size and time is the same, 12345.json excepted, whose times alone are no news.
+    `documents` remembers those from look to look.
     """
+    documents = {} if documents is None else documents
+    seen: Documents = {}
     files: dict[str, Path] = {}
     digest = hashlib.sha256()
     total, left_out = 0, 0
@@ -56,14 +63,24 @@ def read_tree(root: Path, *, wanted: Callable[[str], bool] = lambda name: True) 
         total += status.st_size
         last = name.rpartition("/")[2]
         if last == DOCUMENT:
-            document = {key: value for key, value in read_document(path).items() if key not in VOLATILE | {"uptime"}}
-            digest.update(f"{name}\0{json.dumps(document, sort_keys=True)}\n".encode(errors="surrogatepass"))
+            looks = status.st_size, status.st_mtime_ns
+            known = documents.get(path)
+            seen[path] = known if known is not None and known[0] == looks else (looks, _said(path))
+            digest.update(name.encode() + b"\0" + seen[path][1])
         elif last not in SILENT:
             digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    documents.clear()
+    documents.update(seen)
     said = (
         f"{left_out} files of {root} are not published: beyond {MAX_FILES} files or {MAX_BYTES >> 20} MiB" if left_out else ""
     )
     return Tree(files, digest.digest(), said)
+
+
+def _said(file: Path) -> bytes:
+    """Return what a 12345.json says beside times, as a hash."""
+    document = {key: value for key, value in read_document(file).items() if key not in VOLATILE | {"uptime"}}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode(errors="surrogatepass")).digest()
 
 
 def _walk(folder: Path, prefix: str, wanted: Callable[[str], bool], depth: int) -> Iterator[tuple[str, Path, os.stat_result]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dragon.astroport import published
-from dragon.astroport.published import read_tree
+from dragon.astroport.published import Documents, read_tree
 
 
 def lay(root: Path, **files: str) -> None:
@@ -64,9 +64,12 @@ def test_times_alone_are_no_news(tmp_path: Path, change: object, is_news: bool) 
         tmp_path,
         **{"_MySwarm.moats": "1", "_MySwarm.staom": "now", "dragon.manifest": "beat", "12345.json": document, "HEX": "a"},
     )
-    before = read_tree(tmp_path).signature
+    remembered: Documents = {}
+    before = read_tree(tmp_path, documents=remembered).signature
+    assert read_tree(tmp_path, documents=remembered).signature == before
     change(tmp_path)  # type: ignore[operator]
     assert (read_tree(tmp_path).signature != before) == is_news
+    assert (read_tree(tmp_path, documents=remembered).signature != before) == is_news
 
 
 def test_what_does_not_fit_is_told_and_the_first_level_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
