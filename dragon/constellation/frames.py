@@ -19,7 +19,7 @@ _ID: Final = re.compile(r'"id"\s*:\s*"([0-9a-f]{64})"')
 _TIME: Final = re.compile(r'"created_at"\s*:\s*(\d{1,16})')
 
 _VERBS: Final = {"NEG-ERROR": "NEG-ERR"}
-"""Words under another spelling: khatru 0.19 says so of a session that it has forgotten, which it does when others ask it too."""
+"""Words under another spelling: khatru 0.19 says so of a session that it does not know any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,11 +60,12 @@ class Relay:
         self._notice = ""
         self._socket = socket
         self._names = 0
+        self._mark = secrets.token_hex(4)
 
     def name(self) -> str:
-        """Return a new name for a subscription on this connection."""
+        """Return a new name for a subscription, which no other connection has: khatru keeps NIP-77 sessions of all under it."""
         self._names += 1
-        return f"d{self._names}"
+        return f"{self._mark}-{self._names}"
 
     async def send(self, *words: Any) -> None:
         """Say one message; waits while the relay does not take it."""
