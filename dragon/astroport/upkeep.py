@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -23,7 +24,7 @@ from dragon.astroport.reached import best_first
 from dragon.astroport.swarm_cache import SwarmCache
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
-from dragon.errors import KuboError, LocalError
+from dragon.errors import KuboError, KuboRefused, LocalError
 from dragon.home import Home
 from dragon.kubo.types import Kubo
 from dragon.probe import Catalogue
@@ -141,12 +142,14 @@ class Upkeep:
     # -- facts --------------------------------------------------------------------------------------------------------
 
     async def learn(self) -> None:
-        """Read the facts once."""
+        """Read the facts once. `KuboRefused` when the station's Kubo has another identity now: this node is nobody any more."""
         facts = await asyncio.to_thread(read_facts, self._zen, self._environ, self._node_id)
-        try:
-            addresses = best_first((await self._kubo.identity()).addresses)
-        except KuboError:  # it is restarting: the addresses are as they were
-            addresses = self._facts.addresses
+        identity = None
+        with suppress(KuboError):  # it is restarting: the addresses are as they were
+            identity = await self._kubo.identity()
+        if identity is not None and identity.node_id != self._node_id:  # the scripts' key levels may transmute it
+            raise KuboRefused(f"Kubo became {identity.node_id}, it was {self._node_id}", "start the node again")
+        addresses = self._facts.addresses if identity is None else best_first(identity.addresses)
         facts = replace(facts, addresses=addresses, channel=self.channel or facts.channel)
         if facts != self._facts:
             self._facts = facts

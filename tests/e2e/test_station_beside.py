@@ -113,3 +113,17 @@ def test_what_the_station_s_kubo_lacks_is_named_with_the_commands(tmp_path: Path
         assert node.json("status")["id"] == bare.id
         assert not findings(bare)["IPNS over pubsub"]["ok"]
         assert findings(bare)["IPNS over pubsub"]["fix"] == "ipfs config --json Ipns.UsePubsub true"
+
+
+def test_a_station_that_became_another_node_ends_this_one(station: Station) -> None:
+    """The scripts' key levels may transmute the identity of the station's Kubo."""
+    node = station.serve()
+    station.kubo.stop()
+    station.ipfs("key", "rotate", "--oldkey=before", "--type=ed25519")
+    station.kubo.start()
+    wait_for(lambda: node.run("reload").returncode == 0, BOUND, lambda: node.log)
+    assert node.process is not None
+    assert node.process.wait(60) == 1, "systemd starts it again, as the new one"
+    assert f"Kubo became {station.id}" in node.log
+    assert node.start().json("status")["id"] == station.id
+    assert (station.balise / "12345.json").exists()
