@@ -54,10 +54,10 @@ class Asked:
     scheduled: bool = False
 
     def wish(self, settings: ConstellationSettings, places: Places) -> Wish:
-        """Return what that means here: an hourly run of a station keeps what its scripts kept."""
+        """Return what that means here: what a station's node does by itself keeps what its scripts kept."""
         from dragon.constellation.session import Wish
 
-        as_scripts = self.scheduled and places.zen is not None
+        as_scripts = (self.scheduled or self.follow) and places.zen is not None
         kinds = self.kinds or settings.kinds or (STATION_KINDS if as_scripts else DEFAULT_KINDS)
         return Wish(
             days=settings.days if self.days is None else self.days,
