@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import struct
 import sys
@@ -23,6 +24,12 @@ from dragon.errors import LocalError
 
 MAX_MESSAGE_SIZE = 6 * MAX_EVENT_SIZE
 """Bytes of an EVENT message that is looked into: the longest spelling (each letter as \\uXXXX) of an event that may pass."""
+
+PROCESSES = min(os.cpu_count() or 1, 2)
+"""Processes that verify at most: each does about 20,000 events a second and takes 20 MB."""
+
+MANY = 2000
+"""Events after which another one is worth its start (0.1 s)."""
 
 MODULE = "dragon.constellation.judging"
 
@@ -40,14 +47,59 @@ def judge(text: str) -> Event | str:
 
 
 class Judges:
-    """The process; batches are answered in the order in which they come."""
+    """One process, and more of them when there is much to do; each answers in the order in which it is asked."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._turn = asyncio.Lock()
+    def __init__(self) -> None:
+        self._judges: list[_Judge] = []
+        self._judged = 0
 
     async def judge(self, texts: Sequence[str]) -> list[Event | str]:
         """Return, for each message, the checked event or the reason why there is none."""
+        if self._judged >= MANY * len(self._judges) and len(self._judges) < PROCESSES:
+            self._judges.append(await _Judge.start())
+        self._judged += len(texts)
+        share = -(-len(texts) // len(self._judges)) or 1
+        parts = [texts[start : start + share] for start in range(0, len(texts), share)]
+        asking = (judge.judge(part) for judge, part in zip(self._judges, parts, strict=False))
+        return [verdict for verdicts in await asyncio.gather(*asking) for verdict in verdicts]
+
+    async def close(self) -> None:
+        """End the processes: they hold nothing that could be lost."""
+        for judge in self._judges:
+            await judge.end()
+
+
+@asynccontextmanager
+async def judges() -> AsyncIterator[Judges]:
+    """Judges whose processes end with the block."""
+    found = Judges()
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+class _Judge:
+    """One process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def start(cls) -> _Judge:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", MODULE,  # -P: what lies in the folder where the sync was started is not imported
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        return cls(process)
+
+    async def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def judge(self, texts: Sequence[str]) -> list[Event | str]:
         # Lone halves of surrogate pairs cannot be sent, and no sound event has one: the message is malformed without them.
         request = msgpack.packb([text if len(text) <= MAX_MESSAGE_SIZE else None for text in texts], unicode_errors="replace")
         asking = asyncio.ensure_future(self._ask(request))
@@ -59,7 +111,7 @@ class Judges:
         return [each if isinstance(each, str) else Event(*each) for each in msgpack.unpackb(answer, use_list=False)]
 
     async def _ask(self, request: bytes) -> bytes:
-        questions, answers = self._process.stdin, self._process.stdout
+        questions, answers = self.process.stdin, self.process.stdout
         assert questions is not None
         assert answers is not None
         async with self._turn:
@@ -70,21 +122,6 @@ class Judges:
                 return await answers.readexactly(length)
             except (OSError, asyncio.IncompleteReadError):
                 raise LocalError("the process that verifies events ended", "run the sync again; is memory short?") from None
-
-
-@asynccontextmanager
-async def judges() -> AsyncIterator[Judges]:
-    """Start the process; it ends with the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", MODULE,  # -P: what lies in the folder where the sync was started is not imported
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield Judges(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()  # it holds nothing that could be lost
-        await process.wait()
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dragon.constellation import judging as judging_module
 from dragon.constellation.event import MAX_EVENT_SIZE, Event, checked
 from dragon.constellation.judging import MAX_MESSAGE_SIZE, Judges, judge, judges
 from dragon.errors import LocalError
@@ -25,7 +26,7 @@ def message(document: Any) -> str:
 
 
 def pid(judging: Judges) -> int:
-    return judging._process.pid
+    return judging._judges[0].process.pid
 
 
 async def test_verdicts_are_those_of_here_in_order() -> None:
@@ -82,13 +83,25 @@ async def test_who_stops_all_processes_at_once_does_not_stop_it_before_us(number
 
 async def test_its_death_is_told() -> None:
     async with judges() as judging:
+        await judging.judge([message(NOTE)])
         os.kill(pid(judging), signal.SIGKILL)
         with pytest.raises(LocalError, match="ended"):
             await judging.judge([message(NOTE)])
 
 
+async def test_much_to_do_is_shared_and_comes_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging_module, "MANY", 10)
+    monkeypatch.setattr(judging_module, "PROCESSES", 3)
+    events = [ANNE.event(f"{number}") for number in range(101)]
+    async with judges() as judging:
+        for size in (1, 11, 100, 101, 2, 0):
+            assert await judging.judge([message(each) for each in events[:size]]) == [checked(each) for each in events[:size]]
+        assert len(judging._judges) == 3
+
+
 async def test_none_is_left() -> None:
     async with judges() as judging:
+        await judging.judge([message(NOTE)])
         number = pid(judging)
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
