@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,7 @@ class Relay:
         self.data = folder / "data"
         if kind == "khatru" and MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
             self.data = Path(tempfile.mkdtemp(prefix="dragon-relay-", dir=MEMORY))
+            weakref.finalize(self, shutil.rmtree, self.data, ignore_errors=True)
         self.process: subprocess.Popen[str] | None = None
 
     @property

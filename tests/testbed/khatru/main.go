@@ -1,9 +1,9 @@
 // A relay of the tests' own: khatru on an LMDB store, with NIP-77.
 //
 // `relay FOLDER PORT 77` (port 0: a free one; 1 instead of 77: without NIP-77) prints `listening PORT` and serves on loopback
-// until its standard input ends. Beside the WebSocket it has two ways past the relay's own pipeline, as strfry's command line
-// tool has into strfry's database: `POST /import[?verify]` takes one event a line and answers `ADDED PRESENT REFUSED`;
-// `POST /scan` takes a filter and answers one event a line, uncapped.
+// until its standard input ends, and its data with it. Beside the WebSocket it has two ways past the relay's own pipeline, as
+// strfry's command line tool has into strfry's database: `POST /import[?verify]` takes one event a line and answers
+// `ADDED PRESENT REFUSED`; `POST /scan` takes a filter and answers one event a line, uncapped.
 package main
 
 import (
@@ -52,6 +52,7 @@ func main() {
 	fmt.Printf("listening %d\n", listener.Addr().(*net.TCPAddr).Port)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = os.RemoveAll(folder) // whoever would start us again is gone
 		os.Exit(0)
 	}()
 	log.Fatal(http.Serve(listener, relay))
