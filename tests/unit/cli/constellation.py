@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +25,11 @@ def node_id(name: str) -> str:
 @contextmanager
 def relays(folder: Path, number: int) -> Iterator[list[Relay]]:
     """Run relays of nostr-sdk, which speak NIP-77."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(Relay("sdk", folder / f"relay{each}")) for each in range(number)]
+    made = [Relay("sdk", folder / f"relay{each}") for each in range(number)]
+    with ExitStack() as stack, ThreadPoolExecutor(number) as pool:
+        for relay in made:
+            stack.callback(relay.stop)
+        yield list(pool.map(Relay.start, made))
 
 
 def a_relay_node(alias: str) -> Document:

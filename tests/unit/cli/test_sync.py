@@ -22,6 +22,7 @@ from dragon.home import Home
 from tests.testbed.backend import served
 from tests.testbed.events import Author, authors, many
 from tests.testbed.node import wait_for
+from tests.testbed.ports import free_port
 from tests.testbed.relays import Relay
 from tests.unit.cli.constellation import RelayBackend, node_id, relays
 
@@ -226,11 +227,9 @@ def test_wrong_words_are_exit_2(words: str, home: Home, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("words", ["--stats", "--show-hex", "--stats --dir both --days 5", "--as backfill --stats --days 3",
                                    "--as backfill --show-hex", "--as backfill --verbose --stats"])  # fmt: skip
-def test_questions_never_start_a_sync(
-    words: str, home: Home, people: list[Author], three: list[Relay], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_questions_never_start_a_sync(words: str, home: Home, people: list[Author], capsys: pytest.CaptureFixture[str]) -> None:
     """D21: with a count of zero `--stats` went on to a real sync, and `--show-hex` printed an error as a key."""
-    with a_node(home, RelayBackend({"alpha": three[1].port}, three[0].url, people)) as backend:
+    with a_node(home, RelayBackend({"alpha": free_port()}, f"ws://127.0.0.1:{free_port()}", people)) as backend:
         shown = printed(words, capsys)
         assert not [word for word in backend.asked if word[0] == "forward"]
     assert not runs(home)
