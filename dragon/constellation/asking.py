@@ -54,8 +54,10 @@ async def reconcile(relay: Relay, name: str, message: bytes, opening: dict[str, 
 
     Raises `NoNegentropy` where the first one is not answered as NIP-77 has it, `TooMany`, or `RelayFailed`.
     """
+    # Who says that it speaks NIP-77 may take its time for reading its set; of others it is soon assumed that they do not.
+    soon = opening is not None and relay.limits.nip77 is not True
     try:
-        async with relay.asked(relay.patience.negentropy if opening is not None else None) as answer:
+        async with relay.asked(relay.patience.negentropy if soon else None) as answer:
             if opening is None:
                 await relay.send("NEG-MSG", name, message.hex())
             else:

@@ -86,6 +86,23 @@ async def test_a_peer_that_is_silent_about_nip77_is_read_in_pages_too() -> None:
     assert (outcome.state, outcome.peers[0].method) == ("ok", "req")
 
 
+@pytest.mark.parametrize(("document", "method"), [({"supported_nips": [1, 77]}, "nip77"), ({}, "req")])
+async def test_who_says_that_it_speaks_nip77_may_take_its_time(document: dict[str, Any], method: str) -> None:
+    """A large relay on a small machine reads its set for seconds; it shall not be downloaded whole for that."""
+    good = serving(NOTES[:20])
+
+    async def slow(bad: Bad, message: list[Any]) -> None:
+        if message[0] == "NEG-OPEN":
+            await asyncio.sleep(0.6)
+            await bad.say("NEG-MSG", message[1], "61")
+        await good(bad, message)
+
+    patience = replace(HURRY, negentropy=0.3, progress=10.0)
+    async with local_relay(NOTES[:20]) as local, bad_relay(slow, document=document) as peer:
+        outcome = await synchronise(job(peer, local=local), Clock(), patience=patience)
+    assert (outcome.state, outcome.peers[0].method) == ("ok", method)
+
+
 async def test_each_event_is_asked_for_once() -> None:
     parts = [NOTES[:400], NOTES[100:500], NOTES[200:]]
     async with (
