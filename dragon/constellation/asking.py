@@ -62,9 +62,13 @@ async def reconcile(relay: Relay, name: str, message: bytes, opening: dict[str, 
                 await relay.send("NEG-MSG", name, message.hex())
             else:
                 await relay.send("NEG-OPEN", name, opening, message.hex())
-            for _ in range(EXCESS):
+            for turn in range(EXCESS):
                 frame = await answer()
                 if frame.sub == name and frame.verb in ("NEG-MSG", "NEG-ERR", "NEG-CLOSE", "CLOSED"):
+                    if turn == 0 and opening is None and frame.verb == "NEG-ERR" and "closed" in str(frame.words).lower():
+                        # khatru answers a NEG-OPEN a moment before it knows the comparison: who is quick asks again.
+                        await relay.send("NEG-MSG", name, message.hex())
+                        continue
                     return _message(frame, first=opening is not None)
     except RelaySilent as error:
         if opening is None:

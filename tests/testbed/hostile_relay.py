@@ -41,6 +41,7 @@ MODES = {
     "neg-garbage": "answers NEG-OPEN with what is no negentropy message; REQ honestly",
     "neg-lies": "claims, by NIP-77, to hold ids that it cannot hand out",
     "neg-endless": "answers every NEG message by asking for the same again",
+    "neg-hasty": "answers NEG-OPEN before it knows the comparison: the first NEG-MSG finds none (khatru, now and then)",
     "notices": "answers with a NOTICE every 50 ms and nothing else",
 }
 
@@ -79,6 +80,7 @@ class HostileRelay:
         """Events sent, of whatever quality."""
         self.lies = [f"{number:064x}" for number in range(1, LIES + 1)]
         """The ids that `neg-lies` claims."""
+        self._compared: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"hostile {mode}", daemon=True)
 
@@ -166,8 +168,12 @@ class HostileRelay:
             await socket.send_json(["NEG-MSG", name, "zz not even hex"])
         elif self.mode == "neg-lies":
             await socket.send_json(["NEG-MSG", name, everything(self.lies)])
-        elif self.mode == "neg-endless":
+        elif self.mode == "neg-endless" or (self.mode == "neg-hasty" and verb == "NEG-OPEN"):
             await socket.send_json(["NEG-MSG", name, different()])
+        elif self.mode == "neg-hasty":
+            known = name in self._compared
+            self._compared.add(name)
+            await socket.send_json(["NEG-MSG", name, "61"] if known else ["NEG-ERR", name, "CLOSED"])
         elif verb == "NEG-OPEN":
             await socket.send_json(["NOTICE", "ERROR: bad msg: unknown cmd NEG-OPEN"])
 
