@@ -24,6 +24,9 @@ FOLLOWS = 3
 AT_ONCE = 100
 """Authors in one question: their lists come well within one page of 500."""
 
+MOST_LISTS = 500
+"""Asked for in so many words: without a limit some relays give fewer than they could; no relay gives more at once."""
+
 READABLE = 0o644
 """The relay's write policy reads the list, perhaps as another user."""
 
@@ -44,7 +47,7 @@ async def follow_lists(relay: Relay, authors: Sequence[str]) -> dict[str, list[s
     for start in range(0, len(authors), AT_ONCE):
         batch = authors[start : start + AT_ONCE]
         wanted, name = frozenset(batch), relay.name()
-        await relay.send("REQ", name, {"kinds": [FOLLOWS], "authors": list(batch)})
+        await relay.send("REQ", name, {"kinds": [FOLLOWS], "authors": list(batch), "limit": MOST_LISTS})
         while True:
             frame = await relay.next()
             if frame.sub != name or frame.verb not in ("EVENT", "EOSE", "CLOSED"):
