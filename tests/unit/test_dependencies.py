@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "tests/testbed/plain-relay.lock")
 
 BANNED = {
     "negentropy": "a disassembler for the Commodore 64, not the NOSTR protocol",
