@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,3 +28,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 def node(home: Home) -> Iterator[ServedBackend]:
     with served(home) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that sets up the log of its process leaves that of the next test alone."""
+    root, ours = logging.getLogger(), [logging.getLogger(name) for name in ("dragon", "registry_schema")]
+    handlers, levels = root.handlers[:], [logger.level for logger in (root, *ours)]
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip((root, *ours), levels, strict=True):
+        logger.setLevel(level)

@@ -19,12 +19,12 @@ import pytest
 from dragon.cli.main import run
 from dragon.constellation.places import Places
 from dragon.home import Home
+from tests.integration.cli.constellation import RelayBackend, node_id, relays
 from tests.testbed.backend import served
 from tests.testbed.events import Author, authors, many
 from tests.testbed.node import wait_for
 from tests.testbed.ports import free_port
 from tests.testbed.relays import Relay
-from tests.unit.cli.constellation import RelayBackend, node_id, relays
 
 NOW = int(time.time())
 

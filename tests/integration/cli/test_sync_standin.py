@@ -15,11 +15,11 @@ from dragon.cli.main import run
 from dragon.cli.sync_standin import Options, Unknown, parse
 from dragon.constellation.kinds import STATION_KINDS
 from dragon.home import Home
+from tests.integration.cli.constellation import RelayBackend, relays
 from tests.testbed.backend import served
 from tests.testbed.events import Author, authors, many
 from tests.testbed.relays import Relay
 from tests.testbed.strfry_tool import calls, install
-from tests.unit.cli.constellation import RelayBackend, relays
 from tests.unit.constellation.test_lock import FLOCK_AND_PID, PID_ALONE, held_by
 from tests.unit.constellation.test_report import read_by_the_station
 
