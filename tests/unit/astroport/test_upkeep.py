@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -82,6 +83,20 @@ class World:
         await self.time.until(condition)
 
 
+def wipe(folder: Path) -> None:
+    """Remove a folder into which somebody may be writing just now."""
+    for _ in range(100):
+        try:
+            return shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+    raise AssertionError(f"{folder} could not be removed")
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with World(tmp_path).running() as world:
@@ -100,13 +115,13 @@ async def test_what_goes_takes_its_files_with_it(world: World) -> None:
 
 async def test_whatever_is_taken_away_is_laid_again(world: World) -> None:
     def tmp() -> None:
-        shutil.rmtree(world.zen.tmp)
+        wipe(world.zen.tmp)
 
     def script() -> None:
         (world.balise / "x_ollama.sh").unlink()
 
     def cached() -> None:
-        shutil.rmtree(world.cached)
+        wipe(world.cached)
 
     for take in (script, cached, tmp):
         take()
@@ -116,7 +131,7 @@ async def test_whatever_is_taken_away_is_laid_again(world: World) -> None:
 async def test_a_place_that_cannot_be_written_is_told_once_and_tried_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.rmtree(world.zen.root)
+    wipe(world.zen.root)
     await world.until(lambda: {"balise", "swarm cache"} <= world.upkeep.problems.keys())
     await world.time.run(3 * RETRY)
     assert len([record for record in caplog.records if record.message.startswith("balise: ")]) == 1
