@@ -5,18 +5,20 @@ lie about it; but a sequence is the time at which its node spoke, by that node's
 as its sequence says, less what clocks may differ: the lag that we measured when that node last spoke to us itself, else the
 usual lag of those who do (which is our own clock's error), and one beat of tolerance. A lying relay gains that one beat, not a
 lease. Where its victim's clock ran ahead unnoticed, it gains that much more, which the bound on sequences keeps below five
-minutes.
+minutes. Nor can it make us forget who lives, and its mark with it: an envelope is not older than its sequence either, but for
+what a clock may run ahead.
 """
 
 from __future__ import annotations
 
 
-def relayed_age(claimed: float, *, behind: float, allowance: float) -> float:
-    """Return the seconds for which a relayed envelope counts as heard already: never less than its carrier claims.
+def relayed_age(claimed: float, *, behind: float, allowance: float, max_skew: float) -> float:
+    """Return the seconds for which a relayed envelope counts as heard already: what its carrier claims, within its sequence.
 
-    `behind`: seconds from its sequence to our wall clock; `allowance`: how much of that may be clocks, not age.
+    `behind`: seconds from its sequence to our wall clock; `allowance`: how much of that may be clocks, not age; `max_skew`: how
+    far a clock may run ahead of ours at all.
     """
-    return max(claimed, behind - allowance, 0.0)
+    return max(min(claimed, behind + max_skew), behind - allowance, 0.0)
 
 
 def clock_reason(lag: float, max_skew: float) -> str:

@@ -401,7 +401,8 @@ class View:
         if hearing.is_firsthand(node_id):
             return hearing.age
         lag = entry.lag if entry is not None and entry.lag is not None else self._lags.usual
-        return relayed_age(hearing.age, behind=(hearing.now_ms - sequence) / 1000, allowance=lag + self.policy.heartbeat)
+        behind, policy = (hearing.now_ms - sequence) / 1000, self.policy
+        return relayed_age(hearing.age, behind=behind, allowance=lag + policy.heartbeat, max_skew=policy.max_skew)
 
     def _measure(self, entry: Entry, hearing: Hearing) -> None:
         """Note how far the clock of a node that speaks for itself is behind ours."""

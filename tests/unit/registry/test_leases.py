@@ -7,6 +7,7 @@ import pytest
 from dragon.registry.lease import clock_reason, relayed_age, spell_seconds
 from dragon.registry.policy import Policy, stretch
 from dragon.registry.view import Admitted, Duplicate, Rejected
+from registry_schema import parse
 from tests.simulator.signers import NOW_MS, Signer
 from tests.unit.registry.world import World
 
@@ -201,15 +202,30 @@ def test_an_ipns_copy_is_a_hint_unless_it_is_fresh() -> None:
     assert (world.state(A), world.state(B)) == ("live", "silent")
 
 
-def test_relayed_age_is_the_largest_of_claim_and_bound() -> None:
+def test_relayed_age_is_what_is_claimed_within_what_the_sequence_allows() -> None:
     for claimed, behind, allowance, expected in [
         (0.0, 10.0, 30.0, 0.0),
         (5.0, 10.0, 30.0, 5.0),
         (0.0, 100.0, 30.0, 70.0),
         (80.0, 100.0, 30.0, 80.0),
         (-5.0, -100.0, 30.0, 0.0),
+        (310.0, 10.0, 30.0, 310.0),
+        (311.0, 10.0, 30.0, 310.0),
+        (1e9, -400.0, 30.0, 0.0),
     ]:
-        assert relayed_age(claimed, behind=behind, allowance=allowance) == expected
+        assert relayed_age(claimed, behind=behind, allowance=allowance, max_skew=300.0) == expected
+
+
+def test_a_relay_that_lies_about_the_age_cannot_make_us_forget_who_lives() -> None:
+    """THREATS 1 and 3: with the node its mark would go, and what lies below it would be news again."""
+    world = World()
+    bodies = sorted((A.envelope(NOW_MS, ["ollama"], alias=alias) for alias in ("x", "y")), key=lambda data: parse(data).rank)
+    for age in (0.0, 1e9):
+        world.hear(bodies[1], "exchange", RELAY.node_id, age=age)
+    world.wait(1.0)
+    assert world.state(A) == "silent"
+    assert world.view.mark(A.node_id) == parse(bodies[1]).rank
+    assert isinstance(world.hear(bodies[0], "exchange", RELAY.node_id), Rejected)
 
 
 # -- clocks --------------------------------------------------------------------------------------------------------------
