@@ -8,31 +8,25 @@ nothing; one that was answered ends with its provider.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from dragon.clock import Clock
+from dragon.connect.entrance import Entrance
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
 from dragon.connect.opening import Outcome, may_resend, open_conversation
 from dragon.connect.patience import Patience
 from dragon.connect.pool import Pool
-from dragon.connect.relay import Relay, make_relay, reset, tune
+from dragon.connect.relay import Relay, make_relay, reset
 from dragon.errors import LocalError, PeerUnreachable
 
 log = logging.getLogger(__name__)
 
-ACCEPT_BATCH = 64
-"""Connections taken per wake-up: a burst must not keep the loop from moving bytes."""
-
 MAX_MOVES = 4
 """Providers that one unanswered connection may see: when four fail, the fifth is not the client's problem to wait for."""
-
-OUT_OF_DESCRIPTORS_PAUSE = 0.1
-"""Seconds without accepting when the process may open no more files; relays that end give some back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,17 +88,14 @@ class Forward:
         self.used_at = self.opened_at
         self.totals = Totals()
         self.suspect: str | None = None
-        self._listener = listener
         self._finder = finder
         self._clock = clock
         self._on_move = on_move
         self._loop = asyncio.get_running_loop()
         self._conversations: set[_Conversation] = set()
-        self._openings: set[asyncio.Task[None]] = set()
         self._seeking: asyncio.Task[Found] | None = None
         self._patience = Patience(self._ask)
-        self._resume: asyncio.TimerHandle | None = None
-        self._loop.add_reader(listener, self._accept)
+        self._entrance = Entrance(listener, self._came, self._starved, f"port {self.port}")
 
     # -- what is asked ------------------------------------------------------------------------------------------------
 
@@ -174,15 +165,13 @@ class Forward:
 
     async def close(self) -> None:
         """Close the port and end what runs through it."""
-        self._stop_accepting()
-        if self._listener.fileno() >= 0:
-            self._listener.close()
+        self._entrance.close()
         if self.pool is not None:
             await self.pool.close()
         for each in [each for each in self._conversations if each.relay is not None]:
             assert each.relay is not None
             each.relay.abort("the forward was closed")
-        tasks: list[asyncio.Task[None] | asyncio.Task[Found]] = [*self._openings]
+        tasks: list[asyncio.Task[None] | asyncio.Task[Found]] = [*self._entrance.tasks]
         if self._seeking is not None:
             tasks.append(self._seeking)
         for task in tasks:
@@ -192,44 +181,12 @@ class Forward:
 
     # -- connections --------------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                client, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
-                log.warning("port %s cannot accept: %s", self.port, error.strerror)
-                self._stop_accepting()
-                self._resume = self._loop.call_later(OUT_OF_DESCRIPTORS_PAUSE, self._start_accepting)
-                return
-            tune(client)
-            self.totals.connections += 1
-            opening = self._loop.create_task(self._serve(client))
-            self._openings.add(opening)
-            opening.add_done_callback(partial(self._opened, client))
+    def _came(self, client: socket.socket) -> Coroutine[Any, Any, None]:
+        self.totals.connections += 1
+        return self._serve(client)
 
-    def _opened(self, client: socket.socket, opening: asyncio.Task[None]) -> None:
-        self._openings.discard(opening)
-        if opening.cancelled():  # perhaps before its first step, and then nobody else closes it
-            reset(client)
-        elif (error := opening.exception()) is not None:
-            log.error("a connection to port %s failed", self.port, exc_info=error)
-
-    def _start_accepting(self) -> None:
-        self._resume = None
-        self._loop.add_reader(self._listener, self._accept)
-
-    def _stop_accepting(self) -> None:
-        if self._resume is not None:
-            self._resume.cancel()
-            self._resume = None
-        if self._listener.fileno() >= 0:
-            self._loop.remove_reader(self._listener)
+    def _starved(self, why: str) -> None:
+        log.warning("port %s cannot accept: %s", self.port, why)
 
     async def _serve(self, client: socket.socket) -> None:
         handed_over = False

@@ -7,18 +7,18 @@ refused caller is closed before the service hears of it, and not one byte of the
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
 from dragon.clock import Clock
 from dragon.connect.caller import IsKubo
+from dragon.connect.entrance import Entrance
 from dragon.connect.ports import BACKLOG, HOST
-from dragon.connect.relay import Relay, make_relay, reset, tune
+from dragon.connect.relay import Relay, make_relay, reset
 from dragon.connect.routes import connect_loopback
 from dragon.errors import LocalError
 from registry_schema.ids import is_node_id
@@ -30,10 +30,6 @@ MAX_LINE = 64
 
 LINE_TIMEOUT = 5.0
 """Seconds for the line, which Kubo writes in the same breath as it connects."""
-
-ACCEPT_BATCH = 64
-
-OUT_OF_DESCRIPTORS_PAUSE = 0.1
 
 LOG_SPACING = 10.0
 """Seconds between two log lines about one reason: a flood of callers must not become a flood of lines."""
@@ -113,13 +109,11 @@ class Gate:
         self._line_timeout = line_timeout
         self._loop = asyncio.get_running_loop()
         self._visits: set[_Visit] = set()
-        self._arrivals: set[asyncio.Task[None]] = set()
         self._logged: dict[str, float] = {}
-        self._resume: asyncio.TimerHandle | None = None
-        self._listener = socket.create_server((HOST, 0), backlog=BACKLOG)
-        self._listener.setblocking(False)
-        self.port = int(self._listener.getsockname()[1])
-        self._loop.add_reader(self._listener, self._accept)
+        listener = socket.create_server((HOST, 0), backlog=BACKLOG)
+        listener.setblocking(False)
+        self.port = int(listener.getsockname()[1])
+        self._entrance = Entrance(listener, self._came, lambda _: self._refuse("out of descriptors", ""), slug)
 
     @property
     def visitors(self) -> int:
@@ -140,55 +134,22 @@ class Gate:
 
     async def close(self) -> None:
         """Close the door and end every connection."""
-        if self._resume is not None:
-            self._resume.cancel()
-            self._resume = None
-        if self._listener.fileno() >= 0:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
+        self._entrance.close()
         for visit in list(self._visits):
             if visit.relay is not None:
                 visit.relay.abort("withdrawn")
-        for arrival in self._arrivals:
+        arrivals = list(self._entrance.tasks)
+        for arrival in arrivals:
             arrival.cancel()
-        await asyncio.gather(*self._arrivals, return_exceptions=True)
+        await asyncio.gather(*arrivals, return_exceptions=True)
 
     # -- arriving -----------------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                connection, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
-                self._refuse("out of descriptors", "")
-                self._loop.remove_reader(self._listener)
-                self._resume = self._loop.call_later(OUT_OF_DESCRIPTORS_PAUSE, self._open_again)
-                return
-            tune(connection)
-            if self._book.open + len(self._arrivals) >= self._limits.total:
-                self._refuse("overload", "")
-                reset(connection)
-                continue
-            arrival = self._loop.create_task(self._receive(connection))
-            self._arrivals.add(arrival)
-            arrival.add_done_callback(partial(self._arrived, connection))
-
-    def _open_again(self) -> None:
-        self._resume = None
-        self._loop.add_reader(self._listener, self._accept)
-
-    def _arrived(self, connection: socket.socket, arrival: asyncio.Task[None]) -> None:
-        self._arrivals.discard(arrival)
-        if arrival.cancelled():  # perhaps before its first step, and then nobody else closes it
-            reset(connection)
-        elif (error := arrival.exception()) is not None:
-            log.error("a caller of %s could not be received", self.slug, exc_info=error)
+    def _came(self, connection: socket.socket) -> Coroutine[Any, Any, None] | None:
+        if self._book.open + len(self._entrance.tasks) >= self._limits.total:
+            self._refuse("overload", "")
+            return None
+        return self._receive(connection)
 
     async def _receive(self, connection: socket.socket) -> None:
         let_in = False
