@@ -190,6 +190,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether every thread of a process stands still: SIGSTOP returns before the last of them does."""
+    states = [task.read_text().rsplit(")", 1)[-1].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return bool(states) and set(states) <= {"T", "t"}
+
+
 async def until(condition: Any, bound: float = 30.0, every: float = 0.02) -> None:
     """Return when `condition()` (plain or async) holds; fail after `bound` seconds, which is generous on purpose."""
     deadline = time.monotonic() + bound

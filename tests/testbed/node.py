@@ -26,8 +26,10 @@ class DragonNode:
         (home / "config.toml").write_text(config)
         runtime = home / "run"
         runtime.mkdir(exist_ok=True)
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DRAGON_", "IPFS_"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DRAGON_", "IPFS_", "ZEN_"))}
         self.env = {**inherited, "DRAGON_HOME": str(home), "NO_COLOR": "1", "TMPDIR": "/tmp", **(env or {})}
+        if "HOME" not in (env or {}):  # whoever runs the tests may live on a station: that one is not ours to touch
+            self.env.setdefault("ZEN_HOME", str(home / "no-station"))
         self.env.pop("XDG_RUNTIME_DIR", None)
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -22,7 +22,7 @@ from dragon.kubo.client import KuboClient
 from dragon.kubo.configuration import Ports
 from dragon.kubo.daemon import LOG_BOUND, ManagedDaemon
 from dragon.kubo.process import left_over
-from tests.testbed.kubo import KuboDaemon, is_running, until
+from tests.testbed.kubo import KuboDaemon, is_running, is_stopped, until
 
 
 @pytest.fixture
@@ -154,10 +154,12 @@ async def test_what_a_killed_node_left_behind_is_stopped_when_it_will_not_do(hom
     pid, node_id, _ = leave_behind(home, kubo_binary)
     if why == "hangs":
         os.kill(pid, signal.SIGSTOP)
+        await until(lambda: is_stopped(pid))
     else:
         path = home.kubo_repo / "config"
         path.write_text(path.read_text().replace('"UsePubsub": true', '"UsePubsub": false'))
     async with ManagedDaemon(home, kubo_binary, isolated=True) as daemon:
+        assert not daemon.adopted
         assert not is_running(pid)
         assert daemon.pid != pid
         assert daemon.node_id == node_id
