@@ -16,18 +16,10 @@ STATION_KINDS: tuple[int, ...] = (
 )  # fmt: skip
 """What the stations' own scripts exchange: 57 kinds."""
 
-STATION_EVENTS: tuple[int, ...] = (30800, 30850, 30851)
-"""Events of the stations themselves, which their scripts ask for whoever wrote them."""
-
 
 def is_replaceable(kind: int) -> bool:
     """Tell whether only the newest event of this kind counts for an author."""
     return kind in (0, 3) or 10_000 <= kind < 20_000
-
-
-def is_ephemeral(kind: int) -> bool:
-    """Tell whether relays are not expected to keep events of this kind."""
-    return 20_000 <= kind < 30_000
 
 
 def is_addressable(kind: int) -> bool:
