@@ -15,11 +15,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 from dragon.cli import demo_service
-from dragon.cli.demo_stage import STEP_BOUND, Node, end, stage, wait
+from dragon.cli.demo_stage import STEP_BOUND, Node, Stage, end, wait
 from dragon.errors import DragonError, LocalError
 from dragon.home import Home
 from dragon.text import clean
@@ -54,24 +54,23 @@ def tell(*, once: bool) -> int:
     story.tell("Dragon demo: three nodes on this machine, in a swarm of their own. Nothing else is touched.")
     binary = find_or_install(Home.locate(), progress=story)
     story.tell(f"the engine is {binary}")
-    with stage() as (root, started):
+    with Stage() as stage:
         swarm = f"demo-{secrets.token_hex(4)}"
-        alpha = _raise_node(story, Node("alpha", root, swarm, binary, []), started)
+        alpha = _raise_node(story, Node("alpha", stage.root, swarm, binary, []), stage)
         addresses = [str(address) for address in alpha.control.status()["addresses"]]
-        beta, gamma = (Node(name, root, swarm, binary, addresses) for name in ("beta", "gamma"))
+        beta, gamma = (Node(name, stage.root, swarm, binary, addresses) for name in ("beta", "gamma"))
         for node in (beta, gamma):
-            started.callback(node.stop)
-            node.start()
+            node.start(stage)
         for node in (beta, gamma):
             _told_up(story, node)
         took = _timed(lambda: _all_see_all((alpha, beta, gamma)))
         story.tell(f"all three see one another, {took:.1f} s later:  dragon peers")
         story.quote(gamma.run("peers").stdout)
-        service = _serve_and_find(story, alpha, gamma, started)
+        service = _serve_and_find(story, alpha, gamma, stage)
         _use(story, gamma, service)
         _withdraw(story, gamma, service)
         if not once:
-            _serve_and_find(story, alpha, gamma, started)
+            _serve_and_find(story, alpha, gamma, stage)
             _stay(story, gamma)
     story.tell("done; everything is stopped and removed")
     return 0
@@ -84,9 +83,8 @@ def _stay(story: Story, gamma: Node) -> None:
         signal.pause()
 
 
-def _raise_node(story: Story, node: Node, started: ExitStack) -> Node:
-    started.callback(node.stop)
-    node.start()
+def _raise_node(story: Story, node: Node, stage: Stage) -> Node:
+    node.start(stage)
     _told_up(story, node)
     return node
 
@@ -105,15 +103,16 @@ def _all_see_all(nodes: tuple[Node, ...]) -> None:
     wait(seen, STEP_BOUND, "the nodes did not find one another")
 
 
-def _serve_and_find(story: Story, alpha: Node, gamma: Node, started: ExitStack) -> subprocess.Popen[bytes]:
+def _serve_and_find(story: Story, alpha: Node, gamma: Node, stage: Stage) -> subprocess.Popen[bytes]:
     """Start the service beside alpha and wait until gamma sees it.
 
     By its file, not as a module of ours: a process that is a Dragon is never offered, since its ports lead into tunnels.
     """
-    service = subprocess.Popen(
-        [sys.executable, "-I", demo_service.__file__, str(alpha.port)], stdin=subprocess.DEVNULL, start_new_session=True
-    )
-    started.callback(end, service)
+    with stage.undisturbed():
+        service = subprocess.Popen(
+            [sys.executable, "-I", demo_service.__file__, str(alpha.port)], stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        stage.callback(end, service)
     wait(lambda: _answers(alpha.port), STEP_BOUND, "the sample service did not start")
     story.tell(f"beside alpha, a process named ollama begins to answer on port {alpha.port}; nobody is told")
     took = _timed(lambda: wait(lambda: _provider(gamma), STEP_BOUND, "the service was not found"))

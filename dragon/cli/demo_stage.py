@@ -51,8 +51,10 @@ class Node:
         self.control = Control(self.home)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        with self.log.open("ab") as log:
+    def start(self, stage: Stage) -> None:
+        """Start the node; from now on the end of the stage is its end too."""
+        stage.callback(self.stop)
+        with self.log.open("ab") as log, stage.undisturbed():
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dragon", "serve", "--quiet"],
                 env=self.environment,
@@ -106,29 +108,47 @@ class Node:
         return self.home.root / "serve.log"
 
 
-@contextmanager
-def stage() -> Iterator[tuple[Path, ExitStack]]:
-    """Give a temporary folder and the stack of what ends whatever was started there; both are cleared in any case.
+class Stage(ExitStack):
+    """A temporary folder `root` and the stack of what ends whatever was started there; both are cleared in any case.
 
     SIGTERM is as Ctrl-C meanwhile. A second Ctrl-C does not stop the clearing, which takes a second or two.
     """
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def __enter__(self) -> Stage:
+        self._waits: bool | None = None
+        """Whether an interruption waits for the end of an undisturbed block; `None` outside of one."""
+        self._previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.root = Path(tempfile.mkdtemp(prefix="dragon-demo-"))
+        return self
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    root = Path(tempfile.mkdtemp(prefix="dragon-demo-"))
-    try:
-        with ExitStack() as started:
-            try:
-                yield root, started
-            finally:
-                for number in previous:
-                    signal.signal(number, signal.SIG_IGN)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error: Any) -> bool:
+        for number in self._previous:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            return bool(super().__exit__(*error))
+        finally:
+            shutil.rmtree(self.root, ignore_errors=True)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Let an interruption wait for the end of the block.
+
+        Else it may come while a process is started and not yet known to whoever would end it.
+        """
+        self._waits = False
+        try:
+            yield
+        finally:
+            waits, self._waits = self._waits, None
+        if waits:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._waits is None:
+            raise KeyboardInterrupt
+        self._waits = True
 
 
 def _config(alias: str, swarm: str, join: list[str], port: int) -> str:
