@@ -11,10 +11,11 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 from dragon import errors
@@ -30,8 +31,28 @@ FORWARD_TIMEOUT = 180.0
 MAX_ANSWER = 256 << 20
 """Bytes of one answer: 10,000 nodes with 8 offers of full labels stay below it."""
 
+CROWDED = 0.01
+"""Seconds until another try at a socket before which too many wait: the node takes that many in a few milliseconds."""
+
 Document = dict[str, Any]
 Answer = TypeVar("Answer")
+
+
+class ForwardOptions(TypedDict, total=False):
+    """How a forward is wished for, in the words of `dragon forward`; what is left out is as there."""
+
+    where: Mapping[str, str] | None
+    """Labels that the provider must have."""
+    via: str | None
+    """The only route: `local`, `ssh6`, `ssh4` or `p2p`."""
+    spread: bool
+    port: int | None
+    """The local port."""
+    raw: bool
+    strategy: str | None
+    """`p2c`, `rotate`, `random` or `first`, where that is not what the node's settings say."""
+    pool: int | str | None
+    """How many providers are kept warm: a number, or `auto`."""
 
 
 class Control:
@@ -55,30 +76,8 @@ class Control:
     def services(self, slug: str | None = None) -> list[Document]:
         return self._listing("GET", _path("services", slug))
 
-    def forward(
-        self,
-        slug: str,
-        target: str = "auto",
-        *,
-        where: Mapping[str, str] | None = None,
-        via: str | None = None,
-        spread: bool = False,
-        port: int | None = None,
-        raw: bool = False,
-        strategy: str | None = None,
-        pool: int | str | None = None,
-    ) -> Document:
-        wish = {
-            "slug": slug,
-            "target": target,
-            "where": dict(where or {}),
-            "via": via,
-            "spread": spread,
-            "port": port,
-            "raw": raw,
-            "strategy": strategy,
-            "pool": pool,
-        }
+    def forward(self, slug: str, target: str = "auto", **options: Unpack[ForwardOptions]) -> Document:
+        wish = {"slug": slug, "target": target, **options, "where": dict(options.get("where") or {})}
         return self._object("POST", "/v1/forwards", wish, timeout=FORWARD_TIMEOUT)
 
     def forwards(self) -> list[Document]:
@@ -177,7 +176,7 @@ class _Connection(http.client.HTTPConnection):
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.sock.settimeout(self.timeout)
             try:
-                self.sock.connect(str(path))
+                _enter(self.sock, path)
             except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
                 self.sock.close()
             except PermissionError:
@@ -191,6 +190,19 @@ class _Connection(http.client.HTTPConnection):
                 "run this as the user who runs the node, or start your own: dragon serve",
             )
         raise NotRunning(f"no node is running for {self._home.root}", "start one: dragon serve")
+
+
+def _enter(door: socket.socket, path: Path) -> None:
+    """Connect, and stand in line where many do so at once: with a time limit a full queue is an error at once (EAGAIN)."""
+    timeout = door.gettimeout()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            return door.connect(str(path))
+        except BlockingIOError:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError from None
+            time.sleep(CROWDED)
 
 
 def _expect_owner(connected: socket.socket, path: Path) -> None:
@@ -286,48 +298,25 @@ class Dragon:
         """Close the forwards of `slug`, or all; return how many there were."""
         return await _in_thread(lambda: self._control.off(slug))
 
-    async def open(
-        self,
-        slug: str,
-        target: str = "auto",
-        *,
-        where: Mapping[str, str] | None = None,
-        via: str | None = None,
-        spread: bool = False,
-        port: int | None = None,
-        raw: bool = False,
-        pool: int | str | None = None,
-    ) -> Document:
+    async def open(self, slug: str, target: str = "auto", **options: Unpack[ForwardOptions]) -> Document:
         """Open a forward, or find the one that is open: `{slug, provider, route, host, port, url, reused}`."""
-        return await _in_thread(
-            lambda: self._control.forward(slug, target, where=where, via=via, spread=spread, port=port, raw=raw, pool=pool)
-        )
+        return await _in_thread(lambda: self._control.forward(slug, target, **options))
 
     @asynccontextmanager
     async def forward(
-        self,
-        slug: str,
-        target: str = "auto",
-        *,
-        where: Mapping[str, str] | None = None,
-        via: str | None = None,
-        spread: bool = False,
-        port: int | None = None,
-        raw: bool = False,
-        pool: int | str | None = None,
-        close: bool = False,
+        self, slug: str, target: str = "auto", *, close: bool = False, **options: Unpack[ForwardOptions]
     ) -> AsyncIterator[str]:
         """Give the URL of a forward for the time of the context.
 
         The port stays open afterwards, because other programs may have been given the same one, and costs nothing: its tunnel
         closes when idle, and the next use finds it at once. `close=True` closes a forward that this call opened.
         """
-        opened = await self.open(slug, target, where=where, via=via, spread=spread, port=port, raw=raw, pool=pool)
+        opened = await self.open(slug, target, **options)
         try:
             yield str(opened["url"])
         finally:
             if close and not opened["reused"]:
-                await self.off(slug)
+                await _in_thread(lambda: self._control.off(slug, port=int(opened["port"])))
 
 
 async def _in_thread(call: Callable[[], Answer]) -> Answer:

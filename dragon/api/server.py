@@ -16,7 +16,7 @@ from dragon.api.answers import Handler, errors_as_json, failure
 from dragon.api.backend import Backend
 from dragon.api.requests import MAX_BODY
 from dragon.api.routes import Routes
-from dragon.api.sockets import api_token, control_socket, loopback_socket
+from dragon.api.sockets import BACKLOG, api_token, control_socket, loopback_socket
 from dragon.api.watch import PACE, PATIENCE, Watches
 from dragon.config import ApiSettings
 from dragon.home import Home, write_atomically
@@ -63,7 +63,7 @@ async def serve_api(
         stack.push_async_callback(runner.cleanup)
         stack.callback(watches.close)
         for door in doors:
-            await web.SockSite(runner, door).start()
+            await web.SockSite(runner, door, backlog=BACKLOG).start()  # it listens anew, with its own idea of a queue
         stack.push_async_callback(_stop_accepting, runner)
         yield Doors(home.control_socket, port)
 

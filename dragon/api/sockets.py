@@ -16,7 +16,9 @@ from dragon.home import write_atomically
 TOKEN_BYTES = 32
 """Random bytes of the token: 256 bits, beyond guessing."""
 
-_BACKLOG = 128
+BACKLOG = 1024
+"""Callers that may wait to be accepted: hundreds of programs may ask for a forward in one moment. The kernel caps it at
+net.core.somaxconn."""
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def control_socket(path: Path) -> Iterator[socket.socket]:
         finally:
             os.umask(previous)
         ours = path.stat().st_ino
-        door.listen(_BACKLOG)
+        door.listen(BACKLOG)
         door.setblocking(False)
         try:
             yield door
@@ -65,7 +67,7 @@ def loopback_socket(port: int) -> Iterator[socket.socket]:
             raise PortInUse(
                 f"the control API cannot listen on 127.0.0.1:{port}: {error.strerror or error}", "set [api] tcp to another port"
             ) from error
-        door.listen(_BACKLOG)
+        door.listen(BACKLOG)
         door.setblocking(False)
         yield door
     finally:

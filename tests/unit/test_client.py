@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ async def test_close_closes_what_this_call_opened_and_nothing_else(node: ServedB
                 pass
             assert node.backend.open
         assert node.backend.open == []
+
+
+async def test_close_leaves_other_forwards_of_the_service(node: ServedBackend) -> None:
+    async with Dragon(node.home.root) as d, d.forward("ollama", port=23456, close=True):
+        node.backend.open.append({"slug": "ollama", "port": 11434})
+    assert [one["port"] for one in node.backend.open] == [11434]
+
+
+async def test_options_are_those_of_the_command(node: ServedBackend) -> None:
+    async with Dragon(node.home.root) as d:
+        await d.open("ollama", via="p2p", spread=True, port=23456, raw=True, strategy="first", pool=2)
+        assert node.backend.asked[-1] == ("forward", "ollama", "auto", {}, "p2p", True, 23456, True, "first", 2)
+        with pytest.raises(errors.UsageError, match="prot"):
+            await d.open("ollama", prot=1)  # type: ignore[call-arg]
 
 
 async def test_a_failure_inside_the_context_still_closes(node: ServedBackend) -> None:
@@ -108,6 +123,41 @@ def test_a_socket_that_nobody_answers_is_no_node(home: Home) -> None:
     left.close()
     with pytest.raises(errors.NotRunning, match="no node is running"):
         Control(home).peers()
+
+
+def test_where_many_wait_one_waits_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue of callers is no node that stopped."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door, ExitStack() as stack:
+        door.bind(str(home.control_socket))
+        door.listen(0)
+        stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)).connect(str(home.control_socket))
+        answer = (door, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        answering = threading.Thread(target=_answer_all, args=answer)
+        rests: list[float] = []
+
+        def rest(seconds: float) -> None:
+            rests.append(seconds)
+            if not answering.is_alive():
+                answering.start()
+
+        monkeypatch.setattr("dragon.client.time.sleep", rest)
+        assert Control(home).peers() == []
+        assert rests
+        door.shutdown(socket.SHUT_RDWR)
+        answering.join(60)
+
+
+def _answer_all(door: socket.socket, answer: bytes) -> None:
+    """Answer whoever comes until the door closes."""
+    while True:
+        try:
+            caller, _ = door.accept()
+        except OSError:
+            return
+        with caller, suppress(OSError):
+            caller.settimeout(0.1)  # those who only wait say nothing
+            caller.recv(65536)
+            caller.sendall(answer)
 
 
 @pytest.mark.parametrize(
