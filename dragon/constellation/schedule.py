@@ -110,7 +110,7 @@ class Schedule:
         command = [*self._command, *words, "--parent", str(os.getpid())]
         try:
             log_file = await asyncio.to_thread(self._prepare)
-            process = await _started(command, self._environment(), log_file)
+            process = await DaemonProcess.start(command, self._environment(), log_file)
         except OSError as error:
             log.warning("the sync does not start: %s", error)
             return
@@ -137,13 +137,3 @@ class Schedule:
 
     def _around(self) -> float:
         return self._rng.uniform(1 - JITTER, 1 + JITTER)
-
-
-async def _started(command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> DaemonProcess:
-    """Return the child; one whose start is cancelled halfway is ended, not forgotten. Raises `OSError`."""
-    starting = asyncio.ensure_future(DaemonProcess.start(command, environment, log_file))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await (await starting).stop(GRACE)
-        raise

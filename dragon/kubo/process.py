@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "DRAGON_KUBO_REPO"
@@ -20,6 +21,9 @@ _PROC = Path("/proc/self")
 
 POLL = 0.1
 """Seconds between two looks at a process where the kernel cannot tell us of its end."""
+
+GIVEN_UP = 5.0
+"""Seconds for a process to end whose start was given up: it has hardly begun, and holds nothing yet."""
 
 
 class DaemonProcess:
@@ -32,7 +36,10 @@ class DaemonProcess:
 
     @classmethod
     async def start(cls, command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> DaemonProcess:
-        """Start in a session of its own (Ctrl-C is for the node, which stops its daemon in order), output into `log`."""
+        """Start in a session of its own (Ctrl-C is for the node, which stops its daemon in order), output into `log`.
+
+        Cancelled halfway it ends the process, which nobody else could: it is not known to anybody yet. Raises `OSError`.
+        """
 
         def spawn() -> subprocess.Popen[bytes]:
             with log.open("ab") as output:
@@ -45,7 +52,14 @@ class DaemonProcess:
                     start_new_session=True,
                 )
 
-        child = await asyncio.to_thread(spawn)
+        starting = asyncio.ensure_future(asyncio.to_thread(spawn))
+        try:
+            child = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                child = await starting
+                await cls(child.pid, child).stop(GIVEN_UP)
+            raise
         return cls(child.pid, child)
 
     @property
