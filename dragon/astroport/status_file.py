@@ -36,7 +36,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A service that answers at `port` of this machine. `provider` is a node id, or `ssh6:user@host` of an SSH route."""
+    """A service that answers at `port` of this machine. `provider` is a node id, or `ssh6:user@host:22` of an SSH route."""
 
     service: str
     provider: str
@@ -60,7 +60,7 @@ def compose(connection: Connection, at: float, node_hex: str = "") -> str:
     here = "Local strfry" if strfry else "Local service"
     fields = {
         "CONNECTION_TYPE": connection.kind,
-        "CONNECTION_DETAILS": here if connection.route == "local" else connection.provider.removeprefix(f"{connection.route}:"),
+        "CONNECTION_DETAILS": here if connection.route == "local" else _far_end(connection),
         "CONNECTION_TIME": datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds"),
     }
     if strfry:
@@ -134,6 +134,11 @@ class StatusFile:
             return
         except OSError as error:
             raise HomeError(f"{self.path}: {error.strerror or error}", "remove it yourself") from error
+
+
+def _far_end(connection: Connection) -> str:
+    """Return the providing node's id, or the `host:port` of SSH."""
+    return connection.provider.rpartition("@")[2] if connection.route in ("ssh6", "ssh4") else connection.provider
 
 
 def _quoted(value: str) -> str:

@@ -34,7 +34,7 @@ CASCADES: Mapping[str, tuple[RouteName, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A machine that a route leads to by itself; `id` stands where a node id does (`ssh6:user@host`)."""
+    """A machine that a route leads to by itself; `id` stands where a node id does (`ssh6:user@host:22`)."""
 
     id: str
     name: str

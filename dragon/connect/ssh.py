@@ -1,7 +1,7 @@
 """The routes `ssh6` and `ssh4`: a host that somebody named, by SSH over IPv6 (port 22) or IPv4 (port 2122, as stations do).
 
-They lead to that host, not to nodes of the view, so each brings its own candidate: `ssh6:user@host`. One login is shared by all
-services on a host, opened when first used and closed when idle.
+They lead to that host, not to nodes of the view, so each brings its own candidate: `ssh6:user@host:22`. One login is shared by
+all services on a host, opened when first used and closed when idle.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SshRoute:
                 login.link.hung_up(connection)
 
     async def drop(self, node_id: str) -> None:
-        for key in [key for key in self._logins if f"{self.name}:{key[2]}@{key[0]}" == node_id]:
+        for key in [key for key in self._logins if self._id_of(*key) == node_id]:
             await self._close(key)
 
     async def close_idle(self, before: float) -> int:
@@ -132,8 +132,14 @@ class SshRoute:
             return None
         return host
 
+    def _key(self, host: SshHost) -> tuple[str, int, str]:
+        return host.host, host.port6 if self.name == "ssh6" else host.port4, host.user
+
     def _id(self, host: SshHost) -> str:
-        return f"{self.name}:{host.user}@{host.host}"
+        return self._id_of(*self._key(host))
+
+    def _id_of(self, host: str, port: int, user: str) -> str:
+        return f"{self.name}:{user}@{f'[{host}]' if ':' in host else host}:{port}"
 
     def _known(self, node_id: str, slug: str) -> SshHost:
         host = self._host(slug)
@@ -142,8 +148,7 @@ class SshRoute:
         return host
 
     async def _login(self, host: SshHost) -> _Login:
-        port = host.port6 if self.name == "ssh6" else host.port4
-        key = (host.host, port, host.user)
+        key = self._key(host)
         login = self._logins.get(key)
         if login is not None and login.link is not None and not login.link.is_open:
             await self._close(key)
@@ -152,7 +157,7 @@ class SshRoute:
         if refusal is not None and self._clock.monotonic() < at + REFUSED_FOR:
             raise SshRefused(str(refusal), refusal.hint)
         if login is None:
-            opening = asyncio.create_task(self._open(host.host, port, host.user))
+            opening = asyncio.create_task(self._open(*key))
             login = self._logins[key] = _Login(opening, self._clock.monotonic())
             opening.add_done_callback(lambda done: self._opened(key, done))
         login.used_at = self._clock.monotonic()

@@ -148,7 +148,7 @@ async def test_each_route_reaches_the_service_over_its_own_family(
     server = ssh_host(addresses=[address])
     await world.open(settings_for(server, tmp_path, ollama.port))
     result = await world.forward(via=via)
-    assert (result.route, result.provider, result.reused) == (via, f"{via}:{server.user}@{HOST}", False)
+    assert (result.route, result.provider, result.reused) == (via, f"{via}:{server.user}@{HOST}:{server.port}", False)
     assert (await whoami(result.port))["pid"] == ollama.pid
     [info] = world.me.forwards.list()
     assert (info.route, info.provider, info.alias, info.healthy) == (via, result.provider, HOST, True)
@@ -173,7 +173,7 @@ async def test_one_login_serves_all_services_and_closes_when_idle(
         results = await asyncio.gather(
             *(world.forward(via="ssh4", where={} if n % 2 else {"model": "llama3.2"}) for n in range(20))
         )
-        assert {result.provider for result in results} == {f"ssh4:{server.user}@{HOST}"}
+        assert {result.provider for result in results} == {f"ssh4:{server.user}@{HOST}:{server.port}"}
         assert world.ssh4.logins == 1
         later = SystemClock().monotonic() + 1000
 
@@ -507,7 +507,7 @@ async def test_half_closed_streams_work(world: World, ssh_host: StartHost, tmp_p
     server = ssh_host()
     async with Server(counts) as service:
         await world.open(settings_for(server, tmp_path, service.port))
-        near = await world.ssh4.dial(f"ssh4:{server.user}@{HOST}", "ollama")
+        near = await world.ssh4.dial(f"ssh4:{server.user}@{HOST}:{server.port}", "ollama")
         said = os.urandom(size)
         sending = asyncio.create_task(send(near, said))
         await sending
@@ -555,6 +555,6 @@ async def test_a_stations_variables_name_the_host(
     variables = remote_variables({"SWARM_REMOTE_HOST": "nowhere.invalid", "OLLAMA_REMOTE_USER": server.user}, tmp_path / "zen")
     await world.open(settings, variables=variables)
     result = await world.forward()
-    assert (result.route, result.provider) == ("ssh4", f"ssh4:{server.user}@127.0.0.1")
+    assert (result.route, result.provider) == ("ssh4", f"ssh4:{server.user}@127.0.0.1:{server.port}")
     with pytest.raises(LocalError, match="leads to no host"):
         await world.forward(via="ssh6")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dragon.astroport.status_file import parse
 from tests.testbed.fixtures_services import StartService
 from tests.testbed.node import DragonNode, config_text
 from tests.testbed.sshd import SshServer
@@ -44,7 +45,8 @@ def test_a_host_of_the_settings_from_forward_to_off(
         f"[catalogue.ollama]\nport = {unused_port()}\n"
     )
     result = node.json("forward", "ollama", "auto")
-    assert (result["route"], result["provider"], result["reused"]) == ("ssh4", f"ssh4:{server.user}@127.0.0.1", False)
+    provider = f"ssh4:{server.user}@127.0.0.1:{server.port}"
+    assert (result["route"], result["provider"], result["reused"]) == ("ssh4", provider, False)
     with urllib.request.urlopen(f"{result['url']}/whoami", timeout=20) as answer:
         assert json.load(answer)["pid"] == service.pid
     [forward] = node.json("forwards")
@@ -57,6 +59,9 @@ def test_a_host_of_the_settings_from_forward_to_off(
     ]:
         done = node.run("forward", *words)
         assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    assert node.run("me", "ollama", "SSH").returncode == 0
+    told = parse((tmp_path / "zen" / "tmp" / "ollama_connection.status").read_text())
+    assert (told["CONNECTION_TYPE"], told["CONNECTION_DETAILS"]) == ("SSH_IPv4", f"127.0.0.1:{server.port}")
     assert node.run("off").returncode == 0
     server.new_key("host_key")
     server.kill()
@@ -81,7 +86,7 @@ def test_a_host_of_the_stations_environment(
         OLLAMA_REMOTE_PORT_IPV4=str(server.port),
     )
     result = node.json("forward", "ollama", "auto")
-    assert result["provider"] == f"ssh4:{server.user}@127.0.0.1"
+    assert result["provider"] == f"ssh4:{server.user}@127.0.0.1:{server.port}"
     assert (tmp_path / "home" / "known_hosts").read_text().startswith(f"[127.0.0.1]:{server.port} ssh-ed25519 ")
     assert "trusted on first use" in node.log
     assert node.terminate() == 0

@@ -61,7 +61,7 @@ class FakeControl:
         if via in ("ssh6", "ssh4"):
             if via not in self.ssh:
                 raise UsageError(f"route {via} is not set up: no host is configured for it", "set [ssh] host")
-            return self._keep(self._document(slug, f"{via}:frd@scorpio.example", via, self._bind(slug, port), key))
+            return self._keep(self._document(slug, f"{via}:frd@scorpio.example:2122", via, self._bind(slug, port), key))
         for each in self.offers.get(slug, []):
             if not each["self"] and target in ("auto", each["id"]) and each["id"] not in self.dead:
                 return self._keep(self._document(slug, each["id"], "p2p", self._bind(slug, port), key))

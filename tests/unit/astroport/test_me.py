@@ -124,7 +124,7 @@ def test_switches_of_the_environment(call: Caller, value: str) -> None:
         assert f"{name}=false" in call.err[1]
         call.control.ssh = ("ssh4",)
         assert call("ollama", **{name: value}) == 0
-        assert call.told() == ("SSH_IPv4", "frd@scorpio.example", "11434")
+        assert call.told() == ("SSH_IPv4", "scorpio.example:2122", "11434")
         call("ollama OFF")
         call.control.ssh = ()
     call.control.local = {"ollama": 11434}
@@ -198,9 +198,9 @@ def test_ssh_tries_ipv6_before_ipv4(call: Caller) -> None:
     call.control.ssh = ("ssh4",)
     assert call("ollama SSH") == 0
     assert call.out == ["Ollama API ready via SSH at http://localhost:11434"]
-    assert call.told() == ("SSH_IPv4", "frd@scorpio.example", "11434")
+    assert call.told() == ("SSH_IPv4", "scorpio.example:2122", "11434")
     assert call("ollama ipv6") == 1
-    assert call.told() == ("SSH_IPv4", "frd@scorpio.example", "11434")
+    assert call.told() == ("SSH_IPv4", "scorpio.example:2122", "11434")
 
 
 def test_a_private_service_of_this_machine_is_local(call: Caller) -> None:

@@ -45,9 +45,10 @@ def test_sourcing_is_safe_whatever_a_value_holds(value: str, tmp_path: Path) -> 
     [
         ({}, ["CONNECTION_TYPE=P2P", "CONNECTION_DETAILS=12D3KooWx", "CONNECTION_PORT=11434"]),
         ({"route": "local"}, ["CONNECTION_TYPE=LOCAL", "CONNECTION_DETAILS='Local service'", "CONNECTION_PORT=11434"]),
-        ({"route": "ssh6", "provider": "ssh6:u@h"},
-         ["CONNECTION_TYPE=SSH_IPv6", "CONNECTION_DETAILS=u@h", "CONNECTION_PORT=11434"]),
-        ({"route": "ssh4"}, ["CONNECTION_TYPE=SSH_IPv4", "CONNECTION_DETAILS=12D3KooWx", "CONNECTION_PORT=11434"]),
+        ({"route": "ssh6", "provider": "ssh6:u@[::1]:22"},
+         ["CONNECTION_TYPE=SSH_IPv6", "CONNECTION_DETAILS='[::1]:22'", "CONNECTION_PORT=11434"]),
+        ({"route": "ssh4", "provider": "ssh4:u@station.example:2122"},
+         ["CONNECTION_TYPE=SSH_IPv4", "CONNECTION_DETAILS=station.example:2122", "CONNECTION_PORT=11434"]),
         ({"service": "strfry", "route": "local", "port": 7777, "url": "ws://127.0.0.1:7777"},
          ["CONNECTION_TYPE=LOCAL", "CONNECTION_DETAILS='Local strfry'", "RELAY_URL=ws://127.0.0.1:7777"]),
         ({"service": "strfry", "port": 9999, "url": "ws://127.0.0.1:9999"},
