@@ -223,7 +223,8 @@ class Connector:
     def _unless_busy(self, first: Document, limit: int, others: Sequence[Node] | None = None) -> Document:
         """Return `first`, or where its node has too many jobs waiting, the next one that has not. Only for comfyui over P2P.
 
-        A connection that stood before is kept whatever its queue: its user must stay on one node.
+        A connection that stood before is kept whatever its queue: its user must stay on one node. Where nobody's queue can be
+        read, none is known to be too long, and the first is as good as any.
         """
         if self._service.slug != "comfyui" or first["route"] != "p2p" or first.get("reused", True):
             return first
@@ -233,9 +234,8 @@ class Connector:
             self._control.off(self._service.slug, port=int(current["port"]))
             nodes = nodes or [node for node in nodes_of(self._control.services(self._service.slug)) if not node.is_self]
             ranked = sorted(nodes, key=lambda node: (node.trust != "signed", node.load, node.n))
-            free = [node for node in ranked if node.node_id not in waiting]
             opened = None
-            for node in free:
+            for node in [node for node in ranked if node.node_id not in waiting]:
                 try:
                     opened = self._open("p2p", node)
                 except NotRunning:
@@ -247,10 +247,18 @@ class Connector:
                     waiting[node.node_id] = self._jobs(int(opened["port"]))
                     break
             if opened is None:
-                names = {node.node_id: node.alias for node in nodes}
-                raise NoProvider(f"every {self._service.slug} node is busy: {busy_line(waiting, names)}", "try again later")
+                return self._though_unasked(str(first["provider"]), waiting, nodes)
             current = opened
         return current
+
+    def _though_unasked(self, first: str, waiting: Mapping[str, int | None], nodes: Sequence[Node]) -> Document:
+        """Return a connection to the node that was `first` where no queue could be read; `NoProvider` where one is too long."""
+        node = next((node for node in nodes if node.node_id == first), None)
+        if node is None or any(jobs is not None for jobs in waiting.values()):
+            names = {node.node_id: node.alias for node in nodes}
+            raise NoProvider(f"every {self._service.slug} node is busy: {busy_line(waiting, names)}", "try again later")
+        self._warn(f"nobody tells how long a {self._service.slug} queue is; {node.alias} is taken all the same")
+        return self._open("p2p", node)
 
     # -- the file -----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class Service:
     usual_port: int | None = None
     """Where its callers look for it unless told otherwise; None: where the catalogue says."""
     insists: bool = False
-    """True where the catalogue's port is another than `usual_port`: then that one has to be asked for."""
+    """True where the catalogue's port may be another than `usual_port`: then that one has to be asked for."""
     port_variables: tuple[str, ...] = ()
     """Variables that name the local port, the first that is set counts."""
     url_variable: str = ""
@@ -51,7 +51,8 @@ _KNOWN = {
                 port_variables=("COMFYUI_PORT",), url_variable="COMFYUI_URL", words=("IMAGE", "MUSIC", "FREE")),
         Service("perplexica", "Perplexica", _failure("Perplexica API"), 3002, insists=True,
                 port_variables=("PERPLEXICA_PORT",)),
-        Service("vane", "Vane", _failure("Perplexica API"), 3002, port_variables=("PORT_VANE", "VANE_PORT")),
+        Service("vane", "Vane", _failure("Perplexica API"), 3002, insists=True,
+                port_variables=("PORT_VANE", "VANE_PORT")),
         Service("orpheus", "Orpheus TTS", _failure("any Orpheus TTS API"), 5005,
                 port_variables=("ORPHEUS_PORT",), ssh=False, words=("VOICES",)),
         Service("open-webui", "Open WebUI", _failure("Open WebUI"), 8000),

@@ -28,6 +28,8 @@ class FakeControl:
     ) -> None:
         self.offers = {slug: list(providers) for slug, providers in (offers or {}).items()}
         self.local = dict(local or {})
+        self.native: dict[str, int] = {}
+        """Where others' services listen, when not where `NATIVE` says."""
         self.private: dict[str, int] = {}
         self.ssh: tuple[str, ...] = ()
         self.dead: set[str] = set()
@@ -106,7 +108,7 @@ class FakeControl:
         used = {one["port"] for one in self.open} | self.taken
         if port is not None and port in used:
             raise PortInUse(f"port {port} of 127.0.0.1 is taken", "ask for another")
-        return port or next(each for each in (NATIVE[slug], *range(21220, 21320)) if each not in used)
+        return port or next(each for each in (self.native.get(slug, NATIVE[slug]), *range(21220, 21320)) if each not in used)
 
     def _document(self, slug: str, node_id: str, route: str, port: int, key: Any) -> Document:
         scheme = "ws" if slug == "strfry" else "http"

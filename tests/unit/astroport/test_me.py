@@ -165,17 +165,20 @@ def test_a_port_that_is_none_is_told_before_anything_is_asked(call: Caller, valu
     assert call("comfyui", COMFYUI_URL="http://127.0.0.1:99999") == 1
 
 
-def test_a_service_whose_callers_look_elsewhere_is_brought_there_if_it_can_be(call: Caller) -> None:
-    assert call("perplexica") == 0
-    assert call.told("perplexica") == ("P2P", OWL, "3002")
-    call("perplexica OFF")
+@pytest.mark.parametrize("name", ["perplexica", "vane"])
+def test_a_service_whose_callers_look_elsewhere_is_brought_there_if_it_can_be(call: Caller, name: str) -> None:
+    """Whoever offers it as perplexica listens on 3001; callers of both names look at 3002."""
+    call.control.offers[name], call.control.native = TWO, {name: 3001}
+    assert call(name) == 0
+    assert call.told(name) == ("P2P", OWL, "3002")
+    call(f"{name} OFF")
     call.control.taken = {3002}
-    assert call("perplexica") == 0
-    assert call.told("perplexica") == ("P2P", OWL, "3001")
-    call("perplexica OFF")
-    call.control.taken, call.control.local = set(), {"perplexica": 3001}
-    assert call("perplexica") == 0
-    assert call.told("perplexica") == ("LOCAL", "Local service", "3002")
+    assert call(name) == 0
+    assert call.told(name) == ("P2P", OWL, "3001")
+    call(f"{name} OFF")
+    call.control.taken, call.control.local = set(), {name: 3001}
+    assert call(name) == 0
+    assert call.told(name) == ("LOCAL", "Local service", "3002")
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_a_failure(call: Caller) -> None:
@@ -313,6 +316,7 @@ def connector(control: FakeControl, zen: Path, jobs: dict[str, int | None], warn
         ("MUSIC", {OWL: 2, RAVEN: 1}, RAVEN),
         ("", {OWL: 3, RAVEN: 2}, RAVEN),
         ("P2P", {OWL: None, RAVEN: 0}, RAVEN),
+        ("P2P", {OWL: None, RAVEN: 3}, None),
         ("P2P 1", {OWL: 9, RAVEN: 0}, OWL),
         ("IMAGE", {OWL: 3, RAVEN: 9}, None),
         ("MUSIC", {OWL: None, RAVEN: 2}, None),
@@ -332,6 +336,15 @@ def test_a_busy_comfyui_is_passed_over(
         return
     assert asking.connect(command).provider == taken
     assert [(one["provider"], one["port"]) for one in control.open] == [(taken, 8188)]
+
+
+@pytest.mark.parametrize("word", ["", "IMAGE", "P2P"])
+def test_where_nobody_tells_its_queue_the_first_is_taken(control: FakeControl, tmp_path: Path, word: str) -> None:
+    warned: list[str] = []
+    asking = connector(control, tmp_path, {OWL: None, RAVEN: None}, warned)
+    assert asking.connect(parse_words(service_named("comfyui"), word.split())).provider == OWL
+    assert [(one["provider"], one["port"]) for one in control.open] == [(OWL, 8188)]
+    assert warned == ["nobody tells how long a comfyui queue is; owl is taken all the same"]
 
 
 def test_of_the_free_the_least_loaded_is_tried_first_and_the_dead_are_told(control: FakeControl, tmp_path: Path) -> None:
