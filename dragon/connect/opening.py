@@ -17,6 +17,8 @@ HELD_BYTES = 64 * 1024
 CHUNK = 16 * 1024
 
 _IDEMPOTENT = re.compile(rb"(GET|HEAD|OPTIONS|TRACE|PUT|DELETE) [!-~]+ HTTP/1\.[01]\r\n")
+_HEAD_ENDS = re.compile(rb"\n\r?\n")
+_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,12})[ \t]*\r?$")
 
 
 class Outcome(enum.Enum):
@@ -29,10 +31,19 @@ class Outcome(enum.Enum):
 def may_resend(held: bytes | bytearray) -> bool:
     """Tell whether an unanswered client may be moved to another provider (or to the same again) with what it said.
 
-    Nothing said: always. Otherwise only an HTTP request whose method is idempotent (RFC 9110 §9.2.2), since the first provider
-    may have acted on it.
+    Nothing said: always. Otherwise only one HTTP request whose method is idempotent (RFC 9110 §9.2.2), since the first provider
+    may have acted on it; where more was said than that request, what follows may be one that is not (pipelining).
     """
-    return not held or _IDEMPOTENT.match(held) is not None
+    if not held:
+        return True
+    if _IDEMPOTENT.match(held) is None:
+        return False
+    end = _HEAD_ENDS.search(held)
+    if end is None:
+        return True
+    lengths = _LENGTH.findall(held, 0, end.end())
+    body = int(lengths[0]) if len(lengths) == 1 else 0  # in chunks: nobody knows here where it ends
+    return len(held) - end.end() <= body
 
 
 async def open_conversation(near: socket.socket, far: socket.socket, held: bytearray) -> tuple[Outcome, float | None]:
