@@ -20,9 +20,6 @@ MAX_DIGITS = 9
 MAX_FIXES = 64
 """Findings that one request may ask to fix; the doctor knows about twenty."""
 
-MAX_POOL = 16
-"""Providers of one pool, as in `dragon.connect.scaling`."""
-
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN)]
 Word = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -48,7 +45,7 @@ class ForwardRequest(_Request):
     port: Port | None = None
     raw: bool = False
     strategy: Literal["p2c", "rotate", "random", "first"] | None = None
-    pool: Annotated[int, Field(ge=1, le=MAX_POOL)] | Literal["auto"] | None = None
+    pool: int | Literal["auto"] | None = None
 
 
 class OffRequest(_Request):

@@ -106,10 +106,12 @@ def key_of(request: ForwardRequest, wish: Wish) -> Key:
 
 
 def forced_route(request: ForwardRequest) -> str | None:
-    """Return the route that `request` forces, None for the cascade. Raises `UsageError` for what contradicts a pool.
+    """Return the route that `request` forces, None for the cascade. Raises `UsageError` for what contradicts itself.
 
     A pool is one of nodes, over p2p: neither this machine nor a host of SSH is a member.
     """
+    if request.raw and request.spread:
+        raise UsageError("a raw port has one provider", "leave --raw or --spread out")
     if request.pool is None:
         return request.via
     if request.raw:

@@ -141,6 +141,8 @@ async def test_the_local_service_wins(world: World) -> None:
         ({"via": "pigeon"}, UsageError, "no route"),
         ({"via": "local"}, NoProvider, "does not run here"),
         ({"port": 70000}, UsageError, "not a port"),
+        ({"raw": True, "spread": True}, UsageError, "one provider"),
+        ({"pool": 17}, UsageError, "1 to 16 providers"),
     ],
 )
 async def test_what_cannot_be_done_is_said_in_one_line(

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragon.api.requests import MAX_POOL
 from dragon.connect.scaling import CALM, GROW_ABOVE, GROW_PAUSE, LARGEST, SHRINK_BELOW, Scale, scaled
 
 LOOK = 0.5
@@ -86,7 +85,3 @@ def test_it_follows_a_load_up_and_down() -> None:
     assert up[-1] == 8
     assert up[round(3 * GROW_PAUSE / LOOK) + 1] == 8
     assert sizes(Scale(8), 0, CALM * 9)[-1] == 1
-
-
-def test_the_api_allows_the_same() -> None:
-    assert MAX_POOL == LARGEST
