@@ -67,7 +67,7 @@ class Shared:
 class Intake:
     """The way of one peer's events. `put` waits while the page before is being verified, and that while the store is busy.
 
-    What is under way is finished also when whoever waits for it is cancelled: `finish` then waits for the rest.
+    What is under way goes on when whoever waits for it is cancelled: `end` then waits for the rest.
     """
 
     def __init__(self, shared: Shared, peer: PeerOutcome) -> None:
@@ -87,25 +87,26 @@ class Intake:
         self._judging = asyncio.create_task(self._judge(page, wanted, ids))
 
     async def finish(self) -> None:
-        """Wait until everything that was put is stored. Raises as `put` does, when nothing is left under way.
-
-        Who cancels this very wait wants no more of it: then what is under way is dropped.
-        """
+        """Wait until everything that was put is stored. Raises as `put` does, when nothing is left under way."""
         trouble: DragonError | None = None
+        for step in (self._judged, self._flush, self._stored):
+            try:
+                await step()
+            except DragonError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    async def end(self) -> None:
+        """Finish for the last time: who cancels this very wait wants no more of it, and what is under way is dropped."""
         try:
-            for step in (self._judged, self._flush, self._stored):
-                try:
-                    await step()
-                except DragonError as error:
-                    trouble = trouble or error
+            await self.finish()
         except asyncio.CancelledError:
             left = [task for task in (self._judging, self._storing) if task is not None]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
             raise
-        if trouble is not None:
-            raise trouble
 
     async def _judged(self) -> None:
         if (task := self._judging) is not None:

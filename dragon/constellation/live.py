@@ -139,7 +139,7 @@ class _Following:
                         finally:
                             outcome.bytes_in += relay.bytes_in
                             outcome.bytes_out += relay.bytes_out
-                            await intake.finish()
+                            await intake.end()
                 except PeerDropped:
                     raise
                 except RemoteError as error:

@@ -109,7 +109,7 @@ class Pull:
             self._outcome.state, self._outcome.error = "failed", str(error)
         finally:
             try:
-                await self._intake.finish()
+                await self._intake.end()
             except PeerDropped as error:
                 self._outcome.state, self._outcome.error = "failed", str(error)
             finally:

@@ -238,6 +238,29 @@ async def test_to_be_cancelled_is_to_stop_in_order() -> None:
     assert (outcome.state, outcome.peers[0].state) == ("cancelled", "cut")
 
 
+async def test_to_be_cancelled_while_the_last_events_are_stored_loses_none_of_them() -> None:
+    """They were received, and the marks say so: whoever drops them would not ask for them again."""
+    offered, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(bad: Bad, message: list[Any]) -> None:
+        if message[0] == "EVENT":
+            offered.set()
+            await may_answer.wait()
+            await bad.say("OK", message[1]["id"], True, "")
+        elif message[0] == "REQ":
+            await bad.say("EOSE", message[1])
+
+    patience = replace(HURRY, progress=30.0, stop=30.0)
+    async with bad_relay(slow) as local, bad_relay(serving(NOTES[:20])) as peer:
+        task = asyncio.create_task(synchronise(job(peer, local=local), Clock(), patience=patience))
+        await offered.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        may_answer.set()
+        outcome = await task
+    assert (outcome.state, outcome.received, outcome.stored) == ("cancelled", 20, 20)
+
+
 async def test_a_peer_that_cannot_be_opened_fails_alone() -> None:
     async def nowhere() -> str:
         raise NoProvider("nobody offers strfry there", "try again")
