@@ -34,8 +34,8 @@ def parse_address(text: str) -> ApiAddress:
     """Return the API address that `text` spells: a multiaddr (TCP or unix) or an http(s) URL. Raises `ConfigError`."""
     text = text.strip()
     if text.startswith("/unix/"):
-        path = text.removeprefix("/unix")
-        return ApiAddress("http://kubo", path, text)
+        path = "/" + text.removeprefix("/unix").lstrip("/")  # /unix//run/x.sock too, as `/unix/` before a whole path makes it
+        return ApiAddress("http://kubo", path, f"/unix{path}")
     match = _TCP.fullmatch(text)
     if match:
         kind, host, port, scheme = match[1], match[2], int(match[3]), match[4] or "http"

@@ -275,8 +275,8 @@ async def test_a_unix_socket_with_a_secret(kubo_factory: Callable[..., KuboDaemo
     )
     try:
         assert daemon.api == f"/unix{socket}"
-        for auth in ("basic:dragon:p:ss", "bearer:secret"):
-            async with KuboClient(daemon.api, auth) as client:
+        for api, auth in ((daemon.api, "basic:dragon:p:ss"), (f"/unix/{socket}", "bearer:secret")):
+            async with KuboClient(api, auth) as client:
                 assert (await client.identity()).node_id == daemon.node_id
                 key_of(daemon.node_id).verify(await client.sign(b"x"), b"x")
                 async with client.subscribe(unique) as messages:

@@ -48,6 +48,7 @@ def test_multibase_is_kubos() -> None:
         ("http://127.0.0.1:5001/api/v0", "http://127.0.0.1:5001", None, 5001),
         ("https://kubo.lan", "https://kubo.lan:443", None, 443),
         ("/unix/run/user/1000/ipfs.sock", "http://kubo", "/run/user/1000/ipfs.sock", None),
+        ("/unix//run/user/1000/ipfs.sock", "http://kubo", "/run/user/1000/ipfs.sock", None),
     ],
 )
 def test_api_addresses(text: str, url: str, socket: str | None, port: int | None) -> None:
