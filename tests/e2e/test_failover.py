@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import NodeFactory, free_port
+from tests.e2e.conftest import NodeFactory
 from tests.testbed.node import DragonNode, wait_for
+from tests.testbed.ports import free_port
 from tests.testbed.services import start_service
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import NodeFactory, free_port, live
+from tests.e2e.conftest import NodeFactory, live
 from tests.testbed.kubo import KuboDaemon
 from tests.testbed.node import DragonNode, config_text, wait_for
+from tests.testbed.ports import free_port
 
 
 def refused(node: DragonNode, code: int, *expected: str, flags: tuple[str, ...] = ()) -> str:
@@ -145,12 +146,8 @@ def test_a_full_disk_is_said_and_nothing_is_lost(make_node: NodeFactory, tmp_pat
         node.start()
         node_id = node.json("status")["id"]
         filler = place / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"\0" * 65536)
-            except OSError:
-                pass
+        with pytest.raises(OSError, match="No space"):
+            fill(filler)
         assert node.json("status")["id"] == node_id
         assert node.run("peers").returncode == 0
         filler.unlink()
@@ -160,6 +157,13 @@ def test_a_full_disk_is_said_and_nothing_is_lost(make_node: NodeFactory, tmp_pat
     finally:
         node.cleanup()
         subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more goes: unbuffered, or the last part might wait in the buffer and fail at the file's end."""
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 65536)
 
 
 def test_kubo_killed_and_frozen_under_a_running_node_heals(make_node: NodeFactory) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import NodeFactory, free_port, live
+from tests.e2e.conftest import NodeFactory, live
 from tests.testbed.node import DragonNode, wait_for
+from tests.testbed.ports import free_port
 from tests.testbed.services import RunningService, start_service
 
 READER = Path(__file__).with_name("reader.sh")

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NodeFactory, free_port
+from tests.e2e.conftest import NodeFactory
 from tests.testbed.kubo import KuboDaemon
 from tests.testbed.node import DragonNode, config_text, wait_for
+from tests.testbed.ports import free_port
 from tests.testbed.services import RunningService, start_service
 
 
@@ -80,12 +81,17 @@ def test_a_pool_of_two_is_warm_spreads_survives_and_is_remembered(make_node: Nod
     before = figures(user)
     assert all(before[alias]["attempts"] >= 1 and before[alias]["p95_ms"] > 0 for alias in ("alpha", "beta"))
 
-    with ThreadPoolExecutor(40) as crowd:  # forty at once are more than the quicker one should carry alone
-        list(crowd.map(lambda _: sleep(port), range(40)))
+    def shared() -> bool:
+        """A crowd is more than the quicker one should carry alone; how much quicker it seems to be is the machine's affair."""
+        with ThreadPoolExecutor(40) as crowd:
+            list(crowd.map(lambda _: sleep(port), range(40)))
+        now = figures(user)
+        return all(now[alias]["attempts"] >= before[alias]["attempts"] + 5 for alias in ("alpha", "beta"))
+
+    wait_for(shared, 60, lambda: f"{before}\n{figures(user)}")
     measured = figures(user)
     for alias in ("alpha", "beta"):
         assert measured[alias]["route"] == "p2p"
-        assert measured[alias]["attempts"] > before[alias]["attempts"]
         assert measured[alias]["received"] > 0
         assert measured[alias]["bytes_per_second"] > 0
     assert "alpha" in user.run("providers", "ollama").stdout
@@ -113,7 +119,7 @@ def test_a_pool_of_two_is_warm_spreads_survives_and_is_remembered(make_node: Nod
     assert again["attempts"] >= last["attempts"]
     assert again["received"] >= last["received"]
     assert again["samples"] >= last["samples"]
-    assert again["p50_ms"] == pytest.approx(last["p50_ms"], rel=0.5)
+    assert again["p95_ms"] == pytest.approx(last["p95_ms"], rel=0.5)  # that of the crowd; the median is between two kinds
 
 
 def callers(node: DragonNode) -> list[dict[str, Any]]:

@@ -204,9 +204,12 @@ class Stations:
 
 
 def wipe(folder: Path) -> None:
-    """Empty a folder as 20h12.process.sh does: everything in it, the folder stays."""
+    """Empty a folder as 20h12.process.sh does: everything in it, the folder stays. Somebody may be writing there meanwhile."""
     for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
