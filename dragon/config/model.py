@@ -34,6 +34,7 @@ from dragon.config.grammar import (
     UserName,
     UserPath,
     Variables,
+    Weight,
     default_alias,
     with_entries,
 )
@@ -138,6 +139,8 @@ class ConnectSettings(Section):
     """The order of routes: local, ssh, p2p; or p2p before ssh; or p2p alone."""
     strategy: Literal["p2c", "rotate", "random", "first"] = "p2c"
     """How one of several providers is chosen."""
+    weights: dict[NodeId, Weight] = Field(default_factory=dict)
+    """Node id → how many connections it carries where others carry one. Said here by who chooses, never by the provider."""
     idle_seconds: Seconds = 600.0
     """Seconds without a connection after which a forward's leg is closed; its port stays."""
     test_timeout: Seconds = 5.0

@@ -68,7 +68,7 @@ def place_of(detail: ErrorDetails) -> KeyPath:
     if path[0] in TABLES and path[1:2] == ("entries",):
         path = (path[0], *path[2:])
     depth = 3 if path[0] in TABLES and path[1:2] and path[1] not in keys_at(path[:1]) else 2
-    inside_map = detail["type"] == "extra_forbidden" or (len(path) > depth and path[depth - 1] == "labels")
+    inside_map = detail["type"] == "extra_forbidden" or (len(path) > depth and path[depth - 1] in ("labels", "weights"))
     return tuple(part for part in (path if inside_map else path[:depth]) if part != "[key]")  # pydantic's mark of a map's key
 
 

@@ -54,7 +54,10 @@ providers two may really be dead. Below a quarter the common cause is rather our
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One provider of one slug, with what it says and what we measured. `load` is 0 to 1, `last_seen` seconds ago."""
+    """One provider of one slug, with what it says and what we measured. `load` is 0 to 1, `last_seen` seconds ago.
+
+    `weight` is our operator's word (`[connect] weights`): a provider that could claim one would be preferred for ever.
+    """
 
     node_id: str
     alias: str
@@ -124,7 +127,7 @@ def cost(candidate: Candidate, prior: float, at: float) -> float:
         seconds *= WARNING_FACTOR
     if candidate.breaker.state(at) == "open":  # in panic mode: the more it failed, the later its turn
         seconds *= candidate.breaker.failures + 1
-    return seconds * (candidate.in_flight + 1) / max(candidate.weight, 1e-6)
+    return seconds * (candidate.in_flight + 1) / candidate.weight
 
 
 def share(candidate: Candidate, at: float) -> float:
@@ -340,6 +343,7 @@ def _possible(candidate: Candidate, at: float) -> str:
     notes = [
         f"slow start: {part:.0%} of the draws" if part < 1 and candidate.measured is not None else "",
         f"never measured: {part:.0%} of the draws" if candidate.measured is None else "",
+        f"weight {candidate.weight:g}" if candidate.weight != 1 else "",
         f"breaker {state}" if state != "closed" else "on probation" if candidate.breaker.on_probation(at) else "",
     ]
     return "; ".join(["could serve, was not picked", *(each for each in notes if each)])

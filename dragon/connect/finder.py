@@ -200,6 +200,7 @@ class Finder:
             relayed=route == "p2p" and provider.node_id in self.relayed,
             measured=reach.measured if reach else None,
             in_flight=reach.in_flight if reach else 0,
+            weight=self._settings.weights.get(provider.node_id, 1.0),
             breaker=reach.breaker if reach else CLOSED,
         )
 

@@ -95,6 +95,8 @@ def test_flags_win_over_the_environment_that_over_the_file(tmp_path: Path) -> No
         ("catalogue.ollama.access", "public", lambda s: s.catalogue.entries["ollama"].access == "public"),
         ("catalogue.ollama.access", NODE, lambda s: s.catalogue.entries["ollama"].access == (NODE,)),
         ("api.tcp", "8765", lambda s: s.api.tcp == 8765),
+        ("connect.weights", f"{NODE}=2.5", lambda s: s.connect.weights == {NODE: 2.5}),
+        (f"connect.weights.{NODE}", "4", lambda s: s.connect.weights == {NODE: 4.0}),
     ],
 )
 def test_every_kind_of_value_as_a_flag_and_as_a_variable(tmp_path: Path, key: str, text: str, read: object) -> None:
@@ -153,6 +155,8 @@ def test_the_stations_private_list_is_added(tmp_path: Path) -> None:
         ('[catalogue.x]\nenv = ["A B"]\n', 2, ["catalogue.x.env", "environment variable"]),
         ('[catalogue.x]\nenv = { A = "{nonsense}" }\n', 2, ["catalogue.x.env", "{url}"]),
         ('[connect]\ncascade = "dul"\n', 2, ["connect.cascade", "dual"]),
+        ("[connect]\nweights = { beta = 2 }\n", 2, ["connect.weights.beta", "node id"]),
+        (f"[connect.weights]\n{NODE} = 0\n", 2, [f"connect.weights.{NODE}", "0.01"]),
         ("[connect]\nidle_seconds = 0\n", 2, ["connect.idle_seconds", "more than 0"]),
         ("[connect]\nidle_seconds = nan\n", 2, ["connect.idle_seconds"]),
         ("[registry]\nheartbeat = 30\nlease = 20\n", 1, ["lease", "heartbeat"]),

@@ -20,6 +20,7 @@ from dragon.errors import AmbiguousNode, LocalError, NoProvider, PortInUse, Unkn
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.probe import Finding
 from registry_schema import make_offer
+from tests.testbed.ports import free_port
 from tests.unit.connect import swarm
 from tests.unit.connect.sockets import (
     Server,
@@ -119,7 +120,7 @@ async def test_the_local_service_wins(world: World) -> None:
         assert (result.route, result.port, result.provider) == ("local", mine.port, world.me.node_id)
         assert world.me.forwards.list() == []
         assert (await world.forward(via="p2p")).route == "p2p"
-        elsewhere = await world.forward(port=_free())
+        elsewhere = await world.forward(port=free_port())
         assert elsewhere.route == "local"
         assert elsewhere.port != mine.port
         assert await get(elsewhere.port) == "mine"
@@ -174,6 +175,22 @@ async def test_a_label_finds_the_node_that_has_it(world: World) -> None:
     await world.add(models=("mistral", "llava:latest"))
     result = await world.forward(where={"model": "llava"})
     assert result.provider == world.providers[1].node_id
+
+
+async def test_whom_the_operator_gives_weight_is_preferred(tmp_path: Path) -> None:
+    strong = (await FakeKubo(FakeNetwork(), seed=1).identity()).node_id
+    for weight, served in ((100.0, "alpha"), (0.01, "beta")):
+        world = World(tmp_path / served)
+        (tmp_path / served).mkdir()
+        async with world.stack:
+            await world.open(ConnectSettings(weights={strong: weight}))
+            for _ in range(2):
+                await world.add()
+            taken = world.of((await world.forward()).provider)
+            assert world.providers[taken].alias == served
+            assert any(f"weight {weight:g}" in line.reason for line in world.me.forwards.explain("ollama").candidates) is (
+                served == "beta"
+            )
 
 
 async def test_a_claim_that_the_service_denies_is_not_believed(world: World) -> None:
@@ -309,7 +326,7 @@ async def test_ports_in_the_order_of_the_design(world: World) -> None:
     assert first.url.startswith("ws://")
     others = {9999, station_port(first.provider, "strfry")}
     assert first.port in others or _taken(9999)
-    asked = _free()
+    asked = free_port()
     second = await world.forward("strfry", target="1", port=asked)
     assert second.port == asked
 
@@ -328,7 +345,7 @@ async def test_a_port_that_somebody_has_is_refused_loudly(world: World) -> None:
 
 async def test_raw_hands_the_port_to_kubo_and_off_takes_it_back(world: World) -> None:
     await world.add()
-    port = _free()
+    port = free_port()
     result = await world.forward(port=port, raw=True)
     assert result.port == port
     assert port in [entry.leg_port for entry in await world.me.kubo.p2p_ls()]
@@ -378,7 +395,7 @@ async def test_nothing_is_closed_that_is_not_ours(tmp_path: Path) -> None:
     async with world.stack:
         await world.open()
         alpha = await world.add()
-        await world.me.kubo.p2p_forward("/x/other", f"/ip4/127.0.0.1/tcp/{_free()}", alpha.node_id)
+        await world.me.kubo.p2p_forward("/x/other", f"/ip4/127.0.0.1/tcp/{free_port()}", alpha.node_id)
         before = await world.me.kubo.p2p_ls()
         await world.forward()
         await world.me.forwards.close()
@@ -503,12 +520,6 @@ async def test_soak_of_connections_leaves_nothing(world: World) -> None:
         await asyncio.gather(*(converse(batch * 20 + n) for n in range(20)))
     await until(lambda: world.me.forwards.list()[0].connections == 0)
     await until(lambda: open_descriptors() <= before + 2 and len(asyncio.all_tasks()) <= tasks)
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _taken(port: int) -> bool:
