@@ -82,8 +82,8 @@ class Limits:
     """Events that one question brings at most: strfry's and nostr-sdk's bound, whatever is asked."""
     message_size: int = 128 * 1024
     """Bytes of a message that it accepts: strfry's default."""
-    subscriptions: int = 10
-    """Questions that may be open at once."""
+    subscriptions: int = 20
+    """Questions that may be open at once: strfry's default."""
     authentication: bool = False
     """Whether it wants to know who asks (NIP-42) before anything."""
 

@@ -29,6 +29,12 @@ GATHER = 0.2
 BUNCH = 500
 """Events that are gathered at most."""
 
+AUTHOR_SIZE = 67
+"""Bytes of one author in a filter."""
+
+OTHER_WORDS = 2000
+"""Bytes of a subscription besides its authors: `STATION_KINDS` are 340."""
+
 OVERLAP = 60
 """Seconds before the subscription that are asked for too: what clocks differ and what came while nobody listened."""
 
@@ -155,16 +161,17 @@ class _Following:
                 self._failed.set_exception(error)
 
     async def _subscribe(self, relay: Relay, since: int) -> dict[str, Wanted]:
-        """Ask for everything from now on, in as few subscriptions as the relay allows."""
+        """Ask for everything from now on, in as many subscriptions as the relay allows and its messages make necessary."""
         if relay.limits.authentication:
             raise RelayFailed("wants to know who asks (NIP-42)")
-        wanted = [Wanted(self._job.anybody, since, 0)] if self._job.anybody else []
-        share = -(-len(self._job.authors) // max(relay.limits.subscriptions - len(wanted), 1))
-        batch = max(share, AUTHORS_PER_FILTER)
-        wanted += [Wanted(self._job.kinds, since, 0, authors) for authors in batches(self._job.authors, batch)]
+        share = -(-len(self._job.authors) // relay.limits.subscriptions)
+        batch = min(max(share, AUTHORS_PER_FILTER), (relay.limits.message_size - OTHER_WORDS) // AUTHOR_SIZE)
+        if batch < share:
+            told = f"allows too few subscriptions ({relay.limits.subscriptions}) to follow {len(self._job.authors)} authors"
+            raise RelayFailed(told)
         subscriptions: dict[str, Wanted] = {}
-        for each in wanted:
-            name = relay.name()
+        for authors in batches(self._job.authors, batch):
+            each, name = Wanted(self._job.kinds, since, 0, authors), relay.name()
             question = each.filter(limit=relay.limits.page)
             del question["until"]
             await relay.send("REQ", name, question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -157,3 +158,39 @@ async def test_it_ends_when_the_list_ends() -> None:
     async with local_relay() as local, following(job(local=local)) as (here, running):
         here.lists.put_nowait(None)
         assert (await running).state == "ok"
+
+
+async def test_many_authors_are_followed_in_messages_that_relays_take() -> None:
+    """strfry takes 131,072 bytes and 20 subscriptions unless it says less."""
+    people, asked, complete = tuple(f"{number:064x}" for number in range(1, 20_001)), list[list[Any]](), asyncio.Event()
+
+    async def behave(_bad: Bad, message: list[Any]) -> None:
+        asked.append(message)
+        if message[2]["authors"][-1] == people[-1]:
+            complete.set()
+
+    async with (
+        bad_relay(behave) as there,
+        local_relay() as local,
+        following(job(local=local, authors=people), peer(there, "there")),
+    ):
+        await complete.wait()
+    assert [author for message in asked for author in message[2]["authors"]] == list(people)
+    assert len(asked) <= 20
+    assert max(len(json.dumps(message)) for message in asked) < 131_072
+
+
+async def test_a_relay_that_allows_too_few_subscriptions_says_so() -> None:
+    people = tuple(f"{number:064x}" for number in range(1, 20_001))
+
+    async def behave(_bad: Bad, message: list[Any]) -> None:
+        raise AssertionError(f"asked all the same: {message[0]}")
+
+    async with (
+        bad_relay(behave, {"limitation": {"max_subscriptions": 2}}) as there,
+        local_relay() as local,
+        following(job(local=local, authors=people), peer(there, "there")) as (here, _),
+    ):
+        await here.until(lambda outcome: any(each.state == "failed" for each in outcome.peers))
+    assert here.outcome is not None
+    assert "too few subscriptions (2) to follow 20000 authors" in here.outcome.peers[0].error
