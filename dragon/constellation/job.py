@@ -47,7 +47,5 @@ class Job:
     """Seconds; what was received until then is kept."""
     resume: Path | None = None
     """Where an interrupted run notes how far it came with peers that lack NIP-77."""
-    anybody: tuple[int, ...] = ()
-    """Kinds that are asked for whoever wrote them: a station's own events (30800, 30850, 30851)."""
     drop_visitors: bool = False
     """Leave out events that greet visitors ("Hello NOSTR visitor."), as the scripts that this replaces do."""

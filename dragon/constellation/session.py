@@ -70,8 +70,6 @@ class Wish:
     verify: bool = False
     timeout: float = 1800.0
     mode: Mode = "sync"
-    anybody: tuple[int, ...] = ()
-    """Kinds that are asked for whoever wrote them."""
     drop_visitors: bool = False
 
     @property
@@ -160,7 +158,6 @@ class Session:
             peers_at_once=self.settings.peers_at_once,
             timeout=wish.timeout,
             resume=self.places.resume if wish.writes else None,
-            anybody=wish.anybody,
             drop_visitors=wish.drop_visitors,
         )
 

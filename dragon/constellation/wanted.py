@@ -24,29 +24,22 @@ class Wanted:
     kinds: tuple[int, ...]
     since: int
     until: int
-    authors: tuple[str, ...] | None = None
-    """None: whoever wrote it."""
+    authors: tuple[str, ...]
     _kinds: frozenset[int] = field(init=False, repr=False, compare=False)
-    _authors: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    _authors: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_kinds", frozenset(self.kinds))
-        object.__setattr__(self, "_authors", None if self.authors is None else frozenset(self.authors))
+        object.__setattr__(self, "_authors", frozenset(self.authors))
 
     def filter(self, **more: Any) -> dict[str, Any]:
         """Return the filter as relays read it, with `more` conditions."""
-        said: dict[str, Any] = {"kinds": list(self.kinds), "since": self.since, "until": self.until}
-        if self.authors is not None:
-            said["authors"] = list(self.authors)
+        said = {"kinds": list(self.kinds), "since": self.since, "until": self.until, "authors": list(self.authors)}
         return said | more
 
     def admits(self, event: Event) -> bool:
         """Tell whether `event` is what was asked for."""
-        return (
-            event.kind in self._kinds
-            and self.since <= event.created_at <= self.until
-            and (self._authors is None or event.pubkey in self._authors)
-        )
+        return event.kind in self._kinds and self.since <= event.created_at <= self.until and event.pubkey in self._authors
 
     def halves(self) -> tuple[Wanted, Wanted] | None:
         """Return the newer and the older half of the window; None where it is a single second."""
@@ -57,7 +50,7 @@ class Wanted:
 
     def parts(self) -> tuple[Wanted, Wanted] | None:
         """Return two filters that ask for the same together: half of the authors each, else half of the kinds."""
-        if self.authors is not None and len(self.authors) > 1:
+        if len(self.authors) > 1:
             middle = len(self.authors) // 2
             return replace(self, authors=self.authors[:middle]), replace(self, authors=self.authors[middle:])
         if len(self.kinds) > 1:
@@ -73,8 +66,6 @@ def filters(job: Job) -> list[Wanted]:
     for some in ((DELETION,) if DELETION in job.kinds else (), kinds):
         if some:
             found += [Wanted(some, job.since, job.until, authors) for authors in batches(job.authors, AUTHORS_PER_FILTER)]
-    if job.anybody:
-        found.append(Wanted(job.anybody, job.since, job.until))
     return found
 
 

@@ -20,7 +20,7 @@ NOTES = [author.event(f"note {number}", at=NOW - number // 2) for number in rang
 @given(st.lists(st.integers(0, 40), max_size=200), st.integers(1, 30), st.integers(1, 50))
 def test_windows_cover_everything_once(times: list[int], size: int, page: int) -> None:
     pairs = [(at, f"{number}") for number, at in enumerate(sorted(times, reverse=True))]
-    wanted = Wanted((1,), 0, 40)
+    wanted = Wanted((1,), 0, 40, (ANNE.pubkey,))
     slices, windows = Slices(wanted, size), list[tuple[Wanted, list[Pair]]]()
     for start in range(0, len(pairs), page):
         windows += slices.add(pairs[start : start + page])

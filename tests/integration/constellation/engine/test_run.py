@@ -302,14 +302,6 @@ async def test_progress_is_told() -> None:
     assert (told[-1].wanted, told[-1].received, told[-1].stored) == (100, 100, 100)
 
 
-async def test_events_of_stations_come_whoever_wrote_them() -> None:
-    stranger = Author(77)
-    station, note = stranger.event("{}", kind=30850, tags=[["d", "x"]]), stranger.event("hello")
-    async with local_relay(NOTES[:5]) as local, local_relay([station, note]) as peer:
-        await synchronise(job(peer, local=local, anybody=(30850,)), Clock())
-        assert await held(local, kinds=[1, 30850], authors=[stranger]) == {station["id"]}
-
-
 @pytest.mark.parametrize(("drop", "kept"), [(True, 1), (False, 2)])
 async def test_greetings_to_visitors_are_left_out_where_asked(drop: bool, kept: int) -> None:
     greeting = ANNE.event("Hello NOSTR visitor. Welcome!")
