@@ -51,6 +51,7 @@ class NodeBackend:
         doctor: Doctor,
         constellation: Constellation,
         reload: Callable[[], Awaitable[list[str]]],
+        renew: Callable[[], Awaitable[None]],
         refresh: Callable[[], Awaitable[None]],
         clock: Clock,
     ) -> None:
@@ -67,6 +68,7 @@ class NodeBackend:
         self._doctor = doctor
         self._constellation = constellation
         self._reload = reload
+        self._renew = renew
         self._refresh = refresh
         self._clock = clock
         self._started = clock.monotonic()
@@ -215,6 +217,8 @@ class NodeBackend:
         return [document(finding) for finding in await self._doctor.repair(names)]
 
     async def offering(self, on: bool) -> Document:
+        if on:  # a station's programs write what is private, and then ask to start
+            await self._renew()
         await self._offering.turn(on)
         return {"offering": self._offering.on, "offers": len(self._serving.offers())}
 

@@ -40,6 +40,7 @@ from dragon.constellation.node_side import Constellation
 from dragon.constellation.places import Places
 from dragon.constellation.schedule import Schedule
 from dragon.doctor import Doctor
+from dragon.errors import ConfigError
 from dragon.home import Home
 from dragon.kubo import Tunnels
 from dragon.kubo.checks import Finding
@@ -167,7 +168,8 @@ class Node:
         self.backend = NodeBackend(
             node_id=self.node_id, settings=settings, engine=engine, view=self.view, registry=self.registry,
             serving=self.serving, offering=self.offering, forwards=self.forwards, catalogue=lambda: self._catalogue,
-            reload=self.reload, refresh=self.refresh, doctor=doctor, constellation=self.constellation, clock=clock,
+            reload=self.reload, renew=self.renew, refresh=self.refresh, doctor=doctor, constellation=self.constellation,
+            clock=clock,
         )  # fmt: skip
         self.serving.on_change(self.registry.announce)
         self.view.subscribe(self._membership)
@@ -213,11 +215,18 @@ class Node:
         self.prober.replace_catalogue(catalogue)
         return changed
 
+    async def renew(self) -> None:
+        """Apply what settings and station say of services now; where they cannot be read, that is said and all stays."""
+        try:
+            await self.reload()
+        except ConfigError as error:
+            log.warning("the services' settings stay as they were: %s (%s)", error, error.hint)
+
     def _station(self, zen: Zen, rng: random.Random) -> Station:
         return Station(
             zen, self.node_id, self._home, self._settings, os.environ, kubo=self._engine.kubo,
             owns_daemon=self._engine.managed is not None, view=self.view, serving=self.serving, registry=self.registry,
-            catalogue=lambda: self._catalogue, clock=self._clock, rng=rng,
+            catalogue=lambda: self._catalogue, renew=self.renew, clock=self._clock, rng=rng,
         )  # fmt: skip
 
     async def refresh(self) -> None:

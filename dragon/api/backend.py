@@ -104,7 +104,10 @@ class Backend(Protocol):
         ...
 
     async def offering(self, on: bool) -> Document:
-        """Withdraw all offers (`on` false) or make them again; return `{offering, offers}`. A restart keeps what was asked."""
+        """Withdraw all offers (`on` false), or make them as the settings say now; return `{offering, offers}`.
+
+        A restart keeps what was asked.
+        """
         ...
 
     async def reload(self) -> Document:

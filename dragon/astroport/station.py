@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,10 @@ WATCH: Final = 60.0
 
 
 class Station:
-    """The station of one node. `owns_daemon`: the Kubo is Dragon's own, whose name no script publishes."""
+    """The station of one node. `owns_daemon`: the Kubo is Dragon's own, whose name no script publishes.
+
+    `renew` has what the station says of its services read and applied.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Station:
         serving: Serving,
         registry: Registry,
         catalogue: Callable[[], Catalogue],
+        renew: Callable[[], Awaitable[None]],
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -74,7 +78,7 @@ class Station:
         self.running_scripts: Callable[[], Sequence[Script]] = beside.scripts_of(environ)
         self.upkeep = Upkeep(
             zen, node_id, home, environ, kubo=kubo, view=view, serving=serving, registry=registry, catalogue=catalogue,
-            clock=clock, docker_bridge=settings.astroport.docker_bridge,
+            renew=renew, clock=clock, docker_bridge=settings.astroport.docker_bridge,
             unsigned=settings.registry.publisher == "dragon" and settings.astroport.bash_stations,
         )  # fmt: skip
         self._reads_stations = settings.astroport.bash_stations

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +78,12 @@ class Upkeep:
         serving: Offered,
         registry: Registry,
         catalogue: Callable[[], Catalogue],
+        renew: Callable[[], Awaitable[None]],
         clock: Clock,
         docker_bridge: bool = False,
         unsigned: bool = False,
     ) -> None:
-        """`unsigned`: the swarm cache has stations without Dragon, too."""
+        """`renew` has what is private applied anew; `unsigned`: the swarm cache has stations without Dragon, too."""
         self._zen = zen
         self._node_id = node_id
         self._environ = environ
@@ -91,6 +92,7 @@ class Upkeep:
         self._serving = serving
         self._registry = registry
         self._catalogue = catalogue
+        self._renew = renew
         self._clock = clock
         self._balise = Balise(zen, node_id, home.root / "balise.json", docker_bridge=docker_bridge)
         self._cache = SwarmCache(zen, node_id, home.root / "swarm-cache.json", docker_bridge=docker_bridge, unsigned=unsigned)
@@ -161,7 +163,10 @@ class Upkeep:
         while True:
             await woken(self._stale, self._clock, FACTS_EVERY)
             self._stale.clear()
+            private = self._facts.private
             await self.learn()
+            if self._facts.private != private:  # `astrosystemctl local hide` writes the list and tells nobody
+                await self._renew()
 
     # -- files --------------------------------------------------------------------------------------------------------
 

@@ -206,16 +206,16 @@ def test_a_listener_of_the_scripts_is_offered_as_it_is_and_replaced_when_it_goes
 def test_a_private_service_never_appears_whatever_the_list_s_length(offered: tuple[Station, Station]) -> None:
     alpha, beta = offered
     alpha.run_service("qdrant", 6333)
-    for private in ("qdrant ollama npm", "npm qdrant  ollama"):
+    for private, words in (("qdrant ollama npm", ["reload"]), ("npm qdrant  ollama", ["astroport", "start"])):
         alpha.set_env(private)
-        assert alpha.dragon.run("reload").returncode == 0
+        assert alpha.dragon.run(*words).returncode == 0
         wait_for(lambda: not in_cache(beta, alpha)(), BOUND, lambda: beta.dragon.log)
         wait_for(lambda: not list(alpha.balise.glob("x_*.sh")), BOUND, lambda: alpha.dragon.log)
         wait_for(lambda: listeners(alpha) == {f"/x/dragon-{alpha.id}"}, BOUND, lambda: alpha.dragon.log)
         assert json.loads((alpha.balise / "12345.json").read_text())["dragon_services"] == ""
-    alpha.set_env("qdrant npm")
-    assert alpha.dragon.run("reload").returncode == 0
-    wait_for(in_cache(beta, alpha), BOUND, lambda: alpha.dragon.log)
+        alpha.set_env("qdrant npm")
+        assert alpha.dragon.run(*words).returncode == 0
+        wait_for(in_cache(beta, alpha), BOUND, lambda: alpha.dragon.log)
     assert not in_cache(beta, alpha, "qdrant")()
 
 

@@ -56,16 +56,20 @@ class World:
         self.one, self.other = (Member(network, folder, seed=seed) for seed in (1, 2))
         self.offers = Offers(self.one)
         self.passes: list[tuple[Laid, Laid]] = []
+        self.renewed = 0
         catalogue = load_catalogue()
         self.upkeep = Upkeep(
             self.zen, self.one.id, Home(folder / "dragon"), {"HOME": str(folder / "home")}, kubo=self.one.kubo,
             view=self.one.view, serving=self.offers, registry=self.one.registry, catalogue=lambda: catalogue,
-            clock=self.one.clock,
+            renew=self.renew, clock=self.one.clock,
         )  # fmt: skip
         self.upkeep.on_laid(lambda balise, cache: self.passes.append((balise, cache)))
         self.time = Shared([self.one.clock, self.other.clock])
         self.balise = self.zen.balise(self.one.id)
         self.cached = self.zen.swarm / self.other.id
+
+    async def renew(self) -> None:
+        self.renewed += 1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[World]:
@@ -194,3 +198,13 @@ async def test_leaving_takes_the_scripts_and_leaves_the_station(tmp_path: Path) 
     await world.upkeep.leave()
     assert not (world.balise / "x_ollama.sh").exists()
     assert (world.balise / "12345.json").exists()
+
+
+async def test_what_the_station_s_list_hides_is_applied_without_being_asked(world: World) -> None:
+    world.zen.programs.mkdir()
+    for number, private in enumerate(("qdrant ollama npm", "qdrant"), 1):
+        world.zen.env_file.write_text(f'DRAGON_PRIVATE_SERVICES="{private}"\n')
+        await world.until(lambda number=number: world.renewed == number)
+    world.zen.env_file.write_text('DRAGON_PRIVATE_SERVICES="qdrant"\nPAF=3\n')
+    await world.until(lambda: world.upkeep.facts.paf == "3")
+    assert world.renewed == 2, "nothing else is a reason"
