@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -68,6 +69,46 @@ def test_a_dragon_of_another_user_serves_and_says_what_it_may_not_write(station:
         assert str(station.zen) in str(found["detail"])
     assert sorted(str(path) for path in station.zen.rglob("*")) == before
     assert node.terminate() == 0
+
+
+def test_on_a_read_only_file_system_it_serves_and_lays_the_files_when_it_may_write(station: Station) -> None:
+    """A disk that the kernel has set read-only, before the node starts and while it runs: nothing is lost, all is told."""
+    service = station.run_service()
+    node = station.serve(wait=False)
+    node.cleanup()
+    mount, unshare, nsenter = (shutil.which(name) or name for name in ("mount", "unshare", "nsenter"))
+    place = shlex.quote(str(station.zen))
+    bound = f'{mount} --bind {place} {place} && {mount} -o remount,bind,ro {place} && exec "$@"'
+    node.enter = [*station.host.enter, unshare, "--mount", "sh", "-c", bound, "sh"]
+
+    def remount(how: str) -> None:
+        assert node.process is not None
+        inside = [nsenter, f"--target={node.process.pid}", "--mount", mount, "-o", f"remount,bind,{how}", str(station.zen)]
+        subprocess.run(inside, check=True)
+
+    before = sorted(str(path) for path in station.zen.rglob("*"))
+    node.start()
+    wait_for(lambda: f"/x/ollama-{station.id}" in listeners(station), BOUND, lambda: node.log)
+    wait_for(lambda: "balise" in findings(station), BOUND, lambda: node.log)
+    for name in ("balise", "swarm cache", "station lock"):
+        found = findings(station)[name]
+        assert not found["ok"]
+        assert "Read-only file system" in str(found["detail"])
+        assert str(station.zen) in str(found["detail"])
+    assert sorted(str(path) for path in station.zen.rglob("*")) == before
+    remount("rw")
+    script = station.balise / "x_ollama.sh"
+    wait_for(script.exists, BOUND, lambda: node.log)
+    wait_for(lambda: "balise" not in findings(station), BOUND, lambda: node.log)
+    remount("ro")
+    service.stop()
+    wait_for(lambda: f"/x/ollama-{station.id}" not in listeners(station), BOUND, lambda: node.log)
+    wait_for(lambda: "balise" in findings(station), BOUND, lambda: node.log)
+    assert script.exists()
+    remount("rw")
+    wait_for(lambda: not script.exists(), BOUND, lambda: node.log)
+    assert node.terminate() == 0
+    assert (station.balise / "12345.json").exists(), "the station is still one"
 
 
 def test_without_the_station_s_daemon_it_is_said_what_to_start(station: Station) -> None:
