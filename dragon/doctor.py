@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dragon.config import Settings
 from dragon.errors import DragonError, KuboError, LocalError
 from dragon.home import Home
 from dragon.kubo.checks import Finding
+from dragon.registry.lease import spell_seconds
 
 if TYPE_CHECKING:
     from dragon.clock import Clock
     from dragon.connect import Serving
     from dragon.kubo.engine import Engine
     from dragon.probe import Catalogue, Prober
+    from dragon.registry.entry import NodeView
     from dragon.registry.service import Registry
     from dragon.registry.view import View
     from dragon.store import Store
@@ -103,6 +105,38 @@ async def _kubo(settings: Settings, home: Home) -> list[Finding]:
             return [*await examine(client), *await asyncio.to_thread(network_findings, existing_repo(settings))]
     except KuboError as error:
         return [Finding("Kubo", False, str(error), error.hint)]
+
+
+def swarm_findings(others: Sequence[NodeView], status: Mapping[str, Any], home: Home) -> list[Finding]:
+    """Return what is to be said of the swarm: who is there, whose clock is off, and whether we are heard. Pure.
+
+    `others`: the nodes of the view but for ourselves; `status`: as `Registry.status` returns it.
+    """
+    live = sum(node.state == "live" for node in others)
+    skewed = [node for node in others if node.state == "skewed"]
+    detail = f"{live} live of {len(others)} nodes known"
+    join = 'add a peer: [node] join = ["/ip4/…/p2p/…"] from `dragon status` of another node'
+    if skewed:
+        detail += "; " + ", ".join(f"{node.alias}: {node.reason}" for node in skewed[:3])
+        join = "compare the clocks of both machines with `date -u`"
+    found = [Finding("swarm", bool(live), detail, "" if live else join, essential=False)]
+    found += [Finding(f"join {address}", False, why, essential=False) for address, why in status["join_problems"].items()]
+    if status["clock"]:
+        suspect = (
+            f"this machine's clock is wrong: those of {len(skewed)} nodes differ from it by more than 5 minutes, of {live} less"
+        )
+        found.append(Finding("clock", False, suspect, "set this machine's clock (timedatectl set-ntp true)"))
+    published = status["published"]
+    if ahead := published["ahead"]:
+        unheard = f"what it says is refused for {spell_seconds(ahead)} more: it last spoke with a clock that was so far ahead"
+        move = f"stop the node, move {home.database} away, start it again: it then asks the others what they heard of it last"
+        found.append(Finding("publisher", False, unheard, move))
+    elif status["mute"]:
+        counter = "restart Kubo: its message counter is behind what others saw (its clock stepped back)"
+        found.append(Finding("publisher", False, "what it publishes is not heard; it speaks by exchange instead", counter))
+    if problem := published["problem"]:
+        found.append(Finding("publisher", False, f"not published: {problem}"))
+    return found
 
 
 class Doctor:
@@ -188,18 +222,7 @@ class Doctor:
     async def _swarm(self) -> list[Finding]:
         at = self._clock.monotonic()
         others = [node for node in self._view.nodes(at) if not node.is_self]
-        live = sum(node.state == "live" for node in others)
-        join = 'add a peer: [node] join = ["/ip4/…/p2p/…"] from `dragon status` of another node' if not live else ""
-        found = [Finding("swarm", bool(live), f"{live} live of {len(others)} nodes known", join, essential=False)]
-        status = self._registry.status()
-        found += [Finding(f"join {address}", False, why, essential=False) for address, why in status["join_problems"].items()]
-        if clock := status["clock"]:
-            found.append(Finding("clock", False, clock, "set this machine's clock (timedatectl set-ntp true)"))
-        if status["mute"]:
-            counter = "restart Kubo: its message counter is behind what others saw (its clock stepped back)"
-            found.append(Finding("publisher", False, "what it publishes is not heard; it speaks by exchange instead", counter))
-        if problem := status["published"]["problem"]:
-            found.append(Finding("publisher", False, f"not published: {problem}"))
+        found = swarm_findings(others, self._registry.status(), self._home)
         try:
             relayed = {peer.node_id for peer in await self._engine.kubo.peers() if peer.relayed}
         except KuboError:

@@ -24,7 +24,7 @@ from dragon.astroport.reached import best_first
 from dragon.astroport.swarm_cache import SwarmCache
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
-from dragon.errors import KuboError, KuboRefused, LocalError
+from dragon.errors import KuboError, LocalError
 from dragon.home import Home
 from dragon.kubo.types import Kubo
 from dragon.probe import Catalogue
@@ -144,13 +144,11 @@ class Upkeep:
     # -- facts --------------------------------------------------------------------------------------------------------
 
     async def learn(self) -> None:
-        """Read the facts once. `KuboRefused` when the station's Kubo has another identity now: this node is nobody any more."""
+        """Read the facts once."""
         facts = await asyncio.to_thread(read_facts, self._zen, self._environ, self._node_id)
         identity = None
         with suppress(KuboError):  # it is restarting: the addresses are as they were
             identity = await self._kubo.identity()
-        if identity is not None and identity.node_id != self._node_id:  # the scripts' key levels may transmute it
-            raise KuboRefused(f"Kubo became {identity.node_id}, it was {self._node_id}", "start the node again")
         addresses = self._facts.addresses if identity is None else best_first(identity.addresses)
         facts = replace(facts, addresses=addresses, channel=self.channel or facts.channel)
         if facts != self._facts:

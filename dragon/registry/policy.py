@@ -60,8 +60,10 @@ class Policy:
     """Envelopes that one exchange partner may bring: the largest view twice at once (the exchange has byte budgets beside)."""
     carriers: int = 4_096
     """Carriers whose buckets are remembered; the longest unused is forgotten first."""
-    signers_for_suspicion: int = 3
-    """So many skewed signers, and more than half of those heard, make our own clock the suspect."""
+    signers_for_suspicion: int = 2
+    """So many skewed signers, and more than half of those heard, make our own clock the suspect: also in a swarm of three."""
+    signers_for_lag: int = 3
+    """So many measurements before their median counts for nodes that were not measured: one liar among them is no majority."""
 
     def lease(self, ttl: float, live: int) -> float:
         """Return the seconds that a manifest asking for `ttl` is believed in a view of `live` nodes."""

@@ -21,13 +21,14 @@ from dragon.errors import KuboError, StoreError
 from dragon.kubo.types import Kubo
 from dragon.registry.backoff import Backoff
 from dragon.registry.beat import Beat
+from dragon.registry.lease import spell_seconds
 from dragon.registry.policy import stretch
 from dragon.registry.storage import Storage
 from dragon.registry.view import View
 from dragon.registry.waiting import woken
 from registry_schema import Agent, Draft, Manifest, Offer, Rejection, TooLarge, parse
 from registry_schema.ids import is_ed25519_id
-from registry_schema.limits import MAX_TTL, MIN_TTL
+from registry_schema.limits import MAX_SKEW_MS, MAX_TTL, MIN_TTL
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,15 @@ class Publisher:
         self.problem = ""
         """Why the newest state could not be published; empty when it was."""
         self.counters: Counter[str] = Counter()
+
+    @property
+    def ahead(self) -> float:
+        """Seconds for which others will refuse our sequences as from the future; 0 when they do not.
+
+        So after a clock that was far ahead has been set right: sequences never go back.
+        """
+        beyond = self.last.sequence - self._clock.now_ms() - MAX_SKEW_MS if self.last else 0
+        return max(beyond / 1000, 0.0)
 
     def on_published(self, callback: Callable[[Publication], None]) -> None:
         self._listeners.append(callback)
@@ -252,6 +262,13 @@ class Publisher:
         self.last = publication
         self.published_at = self._clock.monotonic()
         self.counters["beats" if is_beat else "changes"] += 1
+        if self.ahead:
+            if not self.counters["ahead"]:
+                log.warning(
+                    "others refuse what we say for %s more: it was last said with a clock that far ahead (see doctor)",
+                    spell_seconds(self.ahead),
+                )
+            self.counters["ahead"] += 1
         for listener in self._listeners:
             listener(publication)
 

@@ -105,12 +105,13 @@ class Registry:
         )
         self._greeting = Greeting(self._topic_peers, self._greet, clock, rng)
         self._antientropy = AntiEntropy(settings.heartbeat / 10, rng)
-        self._differing = asyncio.Event()
+        self._differing, self._resubscribed = asyncio.Event(), asyncio.Event()
         self._bootstrap = Bootstrap(kubo, self._topic, join, clock, rng, remembered=self._remembered, contact=self._contact)
         self._publishing: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self.counters: Counter[str] = Counter()
         self._gossip.on_connected(self._greeting.begin)
+        self._gossip.on_connected(self._resubscribed.set)
         self._publisher.on_published(self._published)
         self._intake.on_admitted(self._admitted)
         view.subscribe(self._changed)
@@ -188,6 +189,7 @@ class Registry:
                 **self._publisher.counters,
                 "sequence": last.sequence if last else None,
                 "age": age,
+                "ahead": self._publisher.ahead,
                 "problem": self._publisher.problem,
             },
             "mute": self._echo.mute,
@@ -207,9 +209,7 @@ class Registry:
     async def run(self) -> None:
         """Run until cancelled. `KuboBusy` when another Dragon uses this daemon; a daemon that is away is waited for."""
         await self._restore()
-        identity = await self._persistently(self._kubo.identity)
-        if identity.node_id != self._view.self_id:
-            raise KuboRefused(f"Kubo became {identity.node_id}, it was {self._view.self_id}", "start the node again")
+        identity = await self._recognised()
         async with self.exchange.listening() as claim:
             await self._persistently(claim)
             async with asyncio.TaskGroup() as tasks:
@@ -221,8 +221,24 @@ class Registry:
                 tasks.create_task(self._bootstrap.run())
                 tasks.create_task(self._tick())
                 tasks.create_task(self._acquaint())
+                tasks.create_task(self._recognise())
                 if self.publishes_name:
                     tasks.create_task(self._ipns.run())
+
+    async def _recognised(self) -> Identity:
+        """Return who our daemon is. `KuboRefused` when it is somebody else now: this node is nobody any more."""
+        identity: Identity = await self._persistently(self._kubo.identity)
+        if identity.node_id != self._view.self_id:
+            raise KuboRefused(f"Kubo became {identity.node_id}, it was {self._view.self_id}", "start the node again")
+        return identity
+
+    async def _recognise(self) -> None:
+        """Look who our daemon is whenever it came back: another one may answer at its address, and a station's scripts may give
+        it other keys."""
+        while True:
+            await self._resubscribed.wait()
+            self._resubscribed.clear()
+            await self._recognised()
 
     async def _restore(self) -> None:
         """Take what the store remembers into the view: silent until somebody confirms or renews it."""

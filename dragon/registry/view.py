@@ -61,7 +61,7 @@ class View:
         self._marks = dict(marks)
         self._seen = Seen(policy.seen_capacity)
         self._rates = Rates(policy)
-        self._lags = Lags(policy.signers_for_suspicion)
+        self._lags = Lags(policy.signers_for_lag)
         known = Crowd(policy.known_capacity, policy.known_bytes)
         unknown = Crowd(policy.unknown_capacity, policy.unknown_bytes)
         self._roster = Roster(self_id, policy, Members(known, unknown, rng), self._marks, self.counters)

@@ -14,7 +14,6 @@ import pytest
 from dragon.astroport.laying import Laid
 from dragon.astroport.upkeep import FACTS_EVERY, RETRY, Upkeep
 from dragon.astroport.zen import Zen
-from dragon.errors import KuboRefused
 from dragon.home import Home
 from dragon.kubo.fake import FakeNetwork
 from dragon.probe import load_catalogue
@@ -174,20 +173,6 @@ async def test_facts_are_read_again_by_the_minute_and_on_a_reload(world: World) 
     world.zen.env_file.write_text("PAF=22\n")
     world.upkeep.reload()
     await world.until(lambda: learned == ["21", "22"])
-
-
-async def test_a_kubo_with_another_identity_ends_the_node(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    async with world.one.running():
-        await world.upkeep.learn()
-        task = asyncio.create_task(world.upkeep.run())
-        before, world.one.kubo.node_id = world.one.kubo.node_id, world.other.kubo.node_id
-        world.upkeep.reload()
-        await world.until(task.done)
-        world.one.kubo.node_id = before
-        with pytest.raises(ExceptionGroup) as ended:
-            task.result()
-        assert ended.group_contains(KuboRefused, match="became")
 
 
 async def test_leaving_takes_the_scripts_and_leaves_the_station(tmp_path: Path) -> None:

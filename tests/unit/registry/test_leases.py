@@ -309,7 +309,7 @@ def test_several_skewed_signers_make_our_own_clock_the_suspect() -> None:
         world = World()
         for count, signer in enumerate((A, B, C), 1):
             world.hear(signer.envelope(world.now_ms + minutes * 60_000))
-            assert suspects_itself(world) == (count == 3)
+            assert suspects_itself(world) == (count >= 2)
         world.beat(D)
         assert suspects_itself(world)
         for name in ("e", "f"):

@@ -247,6 +247,27 @@ async def test_another_identity_behind_the_api_is_refused(tmp_path: Path) -> Non
         await member.registry.run()
 
 
+async def test_a_daemon_that_comes_back_as_another_node_ends_this_one(tmp_path: Path) -> None:
+    """What it would sign now is not ours: the node stops with one line and is started as the new one."""
+    network = FakeNetwork()
+    member = Member(network, tmp_path, seed=1)
+    time = clocks(member)
+
+    async def outlived() -> None:
+        async with member.running():
+            await time.until(lambda: member.registry.status()["subscribed"])
+            before, member.kubo.node_id = member.kubo.node_id, FakeKubo(FakeNetwork(), 2).node_id
+            await member.kubo.stop()
+            member.kubo.start()
+            await time.until(lambda: not member.registry.status()["subscribed"])
+            await time.run(5)
+            member.kubo.node_id = before
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await outlived()
+    assert ended.group_contains(KuboRefused, match="became")
+
+
 async def test_a_lost_home_continues_above_its_last_word(tmp_path: Path, stack: AsyncExitStack) -> None:
     """THREATS 2 and 17: the store is gone and the clock an hour behind; others still accept what it says."""
     network = FakeNetwork()
@@ -264,6 +285,32 @@ async def test_a_lost_home_continues_above_its_last_word(tmp_path: Path, stack: 
     await time.until(lambda: one.sees(back, "ollama"))
     assert back.registry.status()["published"]["sequence"] > said
     assert back.clock.now_ms() < said + 60_000, "its clock alone would have been too low"
+
+
+async def test_a_clock_that_was_far_ahead_is_said_and_a_new_store_is_heard_again(
+    tmp_path: Path, stack: AsyncExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """THREATS 16: sequences never go back, so a node whose clock was set right is refused for as long as it had been ahead."""
+    network = FakeNetwork()
+    one, wrong = (Member(network, tmp_path, seed=seed) for seed in range(2))
+    wrong.clock.skew_ms += 3_600_000
+    time = clocks(one, wrong)
+    await start(stack, one)
+    async with wrong.running():
+        await time.until(lambda: one.state(wrong) == "skewed")
+        assert wrong.registry.status()["published"]["ahead"] == 0, "by its own clock nothing is wrong"
+        wrong.clock.skew_ms -= 3_600_000
+        wrong.offer("ollama")
+        await time.until(lambda: wrong.sees(wrong, "ollama"))
+        assert 3200 < wrong.registry.status()["published"]["ahead"] <= 3300
+        await time.run(300)
+        assert not wrong.registry.status()["mute"], "that nobody admits it says nothing about pubsub"
+        assert sum("others refuse what we say for 55 min more" in record.message for record in caplog.records) == 1
+        assert one.state(wrong) == "skewed"
+    again = Member(network, tmp_path, seed=1, kubo=wrong.kubo, clock=wrong.clock, store=MemoryStore())
+    await start(stack, again)
+    again.offer("ollama")
+    await time.until(lambda: one.sees(again, "ollama"))
 
 
 async def test_a_first_node_speaks_after_a_bounded_wait(tmp_path: Path, stack: AsyncExitStack) -> None:
