@@ -1,8 +1,8 @@
 """From the death of a sticky forward's provider to the first good answer on the same port.
 
 Two providers on Kubo daemons of their own, a client that asks again at once whenever it is refused or cut, and a provider that
-dies: `kill -9` of its Kubo, `kill -9` of its service, SIGSTOP of its Kubo; as root also a cut link, between whole nodes on
-hosts of their own. The times are the client's; the targets are seconds.
+dies: `kill -9` and SIGSTOP of its Kubo and of its service; as root also a cut link, between whole nodes on hosts of their own.
+The times are the client's; the targets are seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.unit.connect.sockets import get, until
 
 KILLS = 50
 FREEZES = 10
-"""Fewer: each takes seconds by its nature (two pings of 1.5 s must fail before anybody is called dead)."""
+"""Fewer: each takes seconds by its nature (two pings of 1.5 s, or a test of 2.5 s, must fail before anybody is given up)."""
 
 CUTS = 10
 """Fewer for the same reason, and because two hosts must find each other again after each."""
@@ -78,6 +78,9 @@ async def _measure(world: World, me: KuboDaemon) -> list[Row]:
     def thaw(number: int) -> None:
         world.daemons[number].thaw()
 
+    def wake(number: int) -> None:
+        world.services[number].thaw()
+
     def restart_service(number: int) -> None:
         old = world.services[number]
         new = start_service("http", home=old.home, name=old.name, port=old.port)
@@ -87,6 +90,7 @@ async def _measure(world: World, me: KuboDaemon) -> list[Row]:
         ("kill -9 of the provider's Kubo", KILLS, 1.0, lambda number: world.daemons[number].kill(), restart_kubo),
         ("kill -9 of the service", KILLS, 1.0, lambda number: world.services[number].kill(), restart_service),
         ("SIGSTOP of the provider's Kubo", FREEZES, 5.0, lambda number: world.daemons[number].freeze(), thaw),
+        ("SIGSTOP of the service", FREEZES, 5.0, lambda number: world.services[number].freeze(), wake),
     ]
     rows: list[Row] = []
     for name, rounds, bound, end, begin in ways:

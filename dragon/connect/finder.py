@@ -316,9 +316,12 @@ class Finder:
             f"{reasons} (`dragon explain {wish.service}` tells more)",
         )
 
-    async def works(self, found: Found) -> str | None:
-        """Test a provider again; return None when it works, else why not. Counted for its breaker."""
-        return await self._try(found.entry, found.route, found.node_id, {})
+    async def works(self, found: Found, *, within: float | None = None) -> str | None:
+        """Test a provider again; return None when it works, else why not. Counted for its breaker.
+
+        `within`: seconds for its answer, where that is less than the settings give a test.
+        """
+        return await self._try(found.entry, found.route, found.node_id, {}, within=within)
 
     async def look_at_peers(self) -> frozenset[str]:
         """Ask Kubo who is connected; remember who is reachable only through a relay. Returns all connected node ids."""
@@ -387,14 +390,28 @@ class Finder:
         return [trial for trial in running if trial.done()]
 
     async def _try(
-        self, entry: CatalogueEntry, route: Route, node_id: str, where: Mapping[str, str], *, forced: bool = False
+        self,
+        entry: CatalogueEntry,
+        route: Route,
+        node_id: str,
+        where: Mapping[str, str],
+        *,
+        forced: bool = False,
+        within: float | None = None,
     ) -> str | None:
         """Open the way and test the service; None when it works, else why not. Raises `SshRefused` where `forced`."""
         with self.pulse.beside():
-            return await self._test(entry, route, node_id, where, forced=forced)
+            return await self._test(entry, route, node_id, where, forced=forced, within=within)
 
     async def _test(
-        self, entry: CatalogueEntry, route: Route, node_id: str, where: Mapping[str, str], *, forced: bool
+        self,
+        entry: CatalogueEntry,
+        route: Route,
+        node_id: str,
+        where: Mapping[str, str],
+        *,
+        forced: bool,
+        within: float | None,
     ) -> str | None:
         reach = self.reaches.of(node_id, entry.slug, route.name)
         began = self._clock.monotonic()
@@ -402,12 +419,12 @@ class Finder:
         try:
             port = await route.open(node_id, entry.slug)
             own = route.destinations(entry.slug) is not None
-            answer = await self._trial.run(entry, port, where, unclaimed=own)
+            answer = await self._trial.run(entry, port, where, unclaimed=own, within=within)
             if (
                 answer.cut_short and not own
             ):  # once more: Kubo cuts one in thousands, and a gate refuses whom its node has not heard of yet
                 await self._introduce_to(node_id)
-                answer = await self._trial.run(entry, port, where)
+                answer = await self._trial.run(entry, port, where, within=within)
         except (PeerUnreachable, SshRefused) as error:
             why = await self._blame(reach, route, str(error))
             if forced and isinstance(error, SshRefused):

@@ -18,7 +18,7 @@ from dragon.clock import Clock
 from dragon.connect.entrance import Entrance
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
 from dragon.connect.opening import Outcome, may_resend, open_conversation
-from dragon.connect.patience import Patience
+from dragon.connect.patience import ANSWER_WITHIN, Patience
 from dragon.connect.pool import Pool
 from dragon.connect.relay import Relay, make_relay, reset
 from dragon.errors import LocalError, PeerUnreachable
@@ -259,7 +259,7 @@ class Forward:
 
         The rest wait on: it may be at work on what they said.
         """
-        why = await self._finder.works(found)
+        why = await self._finder.works(found, within=ANSWER_WITHIN)
         if why is None:
             return
         tried = {found.node_id: why}

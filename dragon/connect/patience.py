@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST = 2.0
+FIRST = 1.5
 """Seconds without a first byte until the first test: most answers have begun by then, and cost no test. Then twice as long."""
+
+ANSWER_WITHIN = 2.5
+"""Seconds for that test: many times what a healthy service takes for it on a busy machine. With `FIRST` and the test of
+somebody else a frozen service is left within 5 s."""
 
 LONGEST = 60.0
 """Seconds between two tests of a service that passes them."""

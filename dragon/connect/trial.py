@@ -46,18 +46,27 @@ class Trial:
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
 
-    async def run(self, entry: CatalogueEntry, port: int, where: Mapping[str, str], *, unclaimed: bool = False) -> Answer:
-        """Return what the test of `entry` says of the service behind `port`, in at most the configured time.
+    async def run(
+        self,
+        entry: CatalogueEntry,
+        port: int,
+        where: Mapping[str, str],
+        *,
+        unclaimed: bool = False,
+        within: float | None = None,
+    ) -> Answer:
+        """Return what the test of `entry` says of the service behind `port`, in at most the configured time, or `within`.
 
         `unclaimed`: a host that a route leads to by itself. Opening the way has shown that something listens there, and nobody
         has said which labels it has, so the service must show all that `where` wants.
         """
+        timeout = self._timeout if within is None else min(within, self._timeout)
         if entry.test is None and entry.scheme != "ssh":
             if unclaimed:
                 missing = lacking({}, where)
                 return Answer(f"nobody can tell whether it has {missing}" if missing else None, unfit=missing is not None)
-            return await self._proves_to_stand(port)
-        result = await test_service(entry, "127.0.0.1", port, timeout=self._timeout, session=self._http())
+            return await self._proves_to_stand(port, timeout)
+        result = await test_service(entry, "127.0.0.1", port, timeout=timeout, session=self._http())
         if not result.ok:
             return Answer(result.detail, result.rtt, cut_short=result.cut_short)
         told = {key: wish for key, wish in where.items() if unclaimed or any(True for _ in values_of(result.labels, key))}
@@ -79,7 +88,7 @@ class Trial:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), trust_env=False)
         return self._session
 
-    async def _proves_to_stand(self, port: int) -> Answer:
+    async def _proves_to_stand(self, port: int, timeout: float) -> Answer:
         """Test a service that has no greeting: the tunnel's stream must stand, since Kubo's leg accepts in any case."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -89,7 +98,7 @@ class Trial:
             return Answer(f"no connection: {error.strerror or error}")
         try:
             own = connection.getsockname()[1]
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 while True:
                     stands = any(tcp_port(stream.origin) == own for stream in await self._kubo.p2p_streams())
                     try:
@@ -103,7 +112,7 @@ class Trial:
                             return Answer(None, loop.time() - began)
                         return Answer("ended the connection at once", cut_short=True)
         except TimeoutError:
-            return Answer(f"no tunnel within {self._timeout:g} s")
+            return Answer(f"no tunnel within {timeout:g} s")
         except OSError as error:
             return Answer(f"broke the connection: {error.strerror or error}", cut_short=True)
         finally:

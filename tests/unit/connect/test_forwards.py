@@ -6,7 +6,7 @@ import asyncio
 import gc
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -303,7 +303,7 @@ async def test_a_post_is_never_sent_twice(world: World) -> None:
 async def test_an_idle_connection_that_the_service_ends_is_no_failure(world: World) -> None:
     async def impatient(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.05)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.25)
         except TimeoutError:
             return
         assert head
@@ -370,6 +370,38 @@ async def test_off_closes_the_port_and_what_runs_through_it(world: World) -> Non
         await connect(result.port)
     with pytest.raises(UnknownService):
         await world.me.forwards.off("never heard of")
+
+
+async def test_a_frozen_service_is_left_long_before_a_patient_test_would_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever allows a test an hour does not wait an hour for an answer."""
+    monkeypatch.setattr("dragon.connect.forward.ANSWER_WITHIN", 0.2)
+    frozen = asyncio.Event()
+    world = World(tmp_path)
+    async with world.stack:
+        await world.open(ConnectSettings(test_timeout=3600.0))
+        await world.add(Server(until_frozen("alpha", frozen)))
+        result = await world.forward()
+        await world.add()
+        frozen.set()
+        assert await get(result.port) == "beta"
+        [info] = world.me.forwards.list()
+        assert info.alias == "beta"
+        assert info.moved
+
+
+def until_frozen(name: str, frozen: asyncio.Event) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """Return a service that answers until it is `frozen`; then it takes what is said and is silent."""
+    serve = http(name)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if frozen.is_set():
+            await reader.read()
+        else:
+            await serve(reader, writer)
+
+    return handle
 
 
 async def test_idle_legs_close_and_the_port_opens_them_again(tmp_path: Path) -> None:
