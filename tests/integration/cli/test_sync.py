@@ -263,7 +263,7 @@ def test_out_of_time_keeps_what_came_and_says_so(
     mine, alpha, _ = three
     alpha.load([people[0].note("kept", created_at=NOW - 60)])
     with a_relay_that_stalls() as port, a_node(home, RelayBackend({"alpha": alpha.port, "stalls": port}, mine.url, people)):
-        report = report_of("--timeout 4", capsys, code=1)
+        report = report_of("--timeout 10", capsys, code=1)
     assert (report["state"], report["stored"], len(mine.ids())) == ("timeout", 1, 1)
     assert len(runs(home)) == 1
 

@@ -18,8 +18,8 @@ from dragon.constellation.relay import Patience
 from dragon.constellation.run import synchronise
 from tests.testbed.events import Author, Event, authors
 
-HASTY = Patience(connect=2.0, document=1.0, negentropy=1.0, progress=2.0, notice=1.0)
-"""For relays that will not answer: two seconds show it as well as thirty."""
+HASTY = Patience(connect=5.0, document=3.0, negentropy=1.0, progress=4.0, notice=1.0)
+"""For relays that will not answer: four seconds show it as well as thirty, and no honest one is silent for so long here."""
 
 WINDOW = 30 * 86_400
 

@@ -110,7 +110,7 @@ async def test_the_time_is_up(relay: RelayFactory, people: People) -> None:
     """A peer that is slow for ever: the run ends at its time, what came is kept, the next run goes on."""
     (there, ids), here = await loaded(relay, people, "sdk"), relay("sdk")
     freezing = Once(there.freeze)
-    outcome = await synced(here.url, there.url, people=people.all, progress=freezing, timeout=4.0)
+    outcome = await synced(here.url, there.url, people=people.all, progress=freezing, timeout=8.0)
     assert outcome.state == "timeout"
     assert outcome.peers[0].state == "cut"
     assert len(await asyncio.to_thread(here.ids)) == outcome.stored > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +15,7 @@ from tests.testbed.hostile_relay import MODES
 EVENTS = 120
 
 BOUND = 45.0
-"""Seconds for a run with a hostile peer whose patience is two seconds: connections and pauses are counted, not endless."""
+"""Seconds for a run with a hostile peer whose patience is four seconds: connections and pauses are counted, not endless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +68,11 @@ async def test_what_a_hostile_relay_achieves(relay: RelayFactory, hostile: Hosti
     await asyncio.to_thread(friend.publish, good)
     await asyncio.to_thread(here.publish, good[:1])  # else nothing would be compared
 
-    began = time.monotonic()
     outcome = await synced(here.url, enemy.url, friend.url, people=people.all, patience=HASTY, timeout=BOUND)
-    taken = time.monotonic() - began
 
     seen, honest = outcome.peers
     assert seen.state == expected.state, (seen.error, seen.document())
-    assert taken < BOUND
+    assert outcome.state == ("ok" if expected.state == "ok" else "partial")  # not its time was up
     assert honest.state == "ok", honest.error
     if expected.reason:
         assert seen.rejected[expected.reason] > 0

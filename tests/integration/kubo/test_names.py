@@ -68,6 +68,6 @@ async def test_a_stopping_daemon_is_not_held_up_by_what_nobody_will_answer(kubo_
             daemon.terminate()
             for call in waiting:
                 with pytest.raises(KuboError):
-                    await asyncio.wait_for(call, 5)
+                    await asyncio.wait_for(call, 20)
         assert daemon.process is not None
         assert await asyncio.to_thread(daemon.process.wait, 20) == 0

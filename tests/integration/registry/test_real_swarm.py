@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dragon.errors import KuboBusy
+from registry_schema import parse
 from registry_schema.codec import Value
 from tests.integration.registry.support import start, station, strangers
 from tests.testbed.kubo import KuboDaemon, until
@@ -90,7 +91,7 @@ async def test_a_daemon_that_is_killed_and_comes_back_is_healed_from(
     await until(lambda: one.registry.status()["published"]["problem"])
     await asyncio.to_thread(daemons[0].start)
     await until(lambda: other.sees(one.id, "ollama") and one.sees(other.id, "orpheus"))
-    assert one.registry.status()["published"]["problem"] == ""
+    await until(lambda: one.registry.status()["published"]["problem"] == "")  # Kubo's own answer may come after the message
 
 
 async def test_a_newcomer_learns_a_thousand_nodes_from_its_first_peers(
@@ -107,7 +108,7 @@ async def test_a_newcomer_learns_a_thousand_nodes_from_its_first_peers(
     await asyncio.to_thread(daemons[2].connect, daemons[1])
     await until(lambda: len(new.view.members(new.clock.monotonic())) == 1003)
     await until(lambda: new.registry.status()["exchanges"]["greeted"])
-    assert all(each.registry.exchange.served["asked"] for each in old), "the first exchange goes to two peers"
+    await until(lambda: all(each.registry.exchange.served["asked"] for each in old))  # the first exchange goes to two peers
     assert len(new.view.providers("ollama", at=new.clock.monotonic())) == 1000
 
 
@@ -137,11 +138,14 @@ async def test_questions_of_later_rooms_are_answered(
     stations[0].registry.exchange.answer("authors", authors)
     answer = await stations[1].registry.exchange.ask(stations[0].id, "authors", {"since": 3})
     assert answer == {"caller": stations[1].id, "asked": {"since": 3}}
-    held = await stations[1].registry.exchange.sequence(stations[0].id)
-    assert held.sequence == stations[1].registry.status()["published"]["sequence"]
-    assert await stations[1].registry.exchange.fetch(stations[0].id, stations[2].id) == stations[0].view.envelope(
-        stations[2].id
-    )
+
+    async def hold_the_same() -> bool:  # unless one of them says something new between the question and the answer
+        held = await stations[1].registry.exchange.sequence(stations[0].id)
+        fetched = await stations[1].registry.exchange.fetch(stations[0].id, stations[2].id)
+        ours, theirs = stations[1].registry.status()["published"]["sequence"], stations[0].view.envelope(stations[2].id)
+        return (held.sequence, fetched) == (ours, theirs)
+
+    await until(hold_the_same)
 
 
 async def test_the_ipns_copy_is_found_by_another_daemon(
@@ -153,4 +157,6 @@ async def test_the_ipns_copy_is_found_by_another_daemon(
     async with station(kubos[1], tmp_path / "b", swarm=f"{swarm}-elsewhere") as other:
         path = await other.kubo.name_resolve(one.id, nocache=True)
         copy = await other.kubo.cat(f"{path}/dragon.manifest", limit=65536)
-    assert copy == one.view.envelope(one.id)
+    publication = one.registry.publication
+    assert publication is not None
+    assert parse(copy).content_hash == publication.content_hash  # a beat in between has another number

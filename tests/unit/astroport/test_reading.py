@@ -185,7 +185,7 @@ def test_no_beacon_takes_long_to_refuse(data: bytes) -> None:
     began = time.process_time()
     with pytest.raises(Unreadable):
         read_beacon(data)
-    assert time.process_time() - began < 1  # quadratic work takes minutes
+    assert time.process_time() - began < 20  # of our own work, however busy the machine is; quadratic work takes minutes
 
 
 def test_brackets_in_texts_are_no_depth() -> None:

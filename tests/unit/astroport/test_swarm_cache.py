@@ -176,6 +176,24 @@ def test_what_the_stations_scripts_fetch_is_laid_over(cache: SwarmCache, zen: Ze
     assert sorted(each.name for each in folder.iterdir()) == left
 
 
+def test_an_older_balise_of_a_dragon_brings_no_service_back(cache: SwarmCache, zen: Zen) -> None:
+    """`_12345.sh` gets it from IPNS for as long as that is cached; the manifest knows better."""
+    cache.lay([station(A, "ollama", "ssh")], CATALOGUE, NOW)
+    folder = zen.swarm / A
+    older = (folder / "x_ollama.sh").read_text()
+    without = [station(A, "ssh")]
+    cache.lay(without, CATALOGUE, NOW)
+    for _ in range(2):
+        as_fetched(zen, A, services=("npm",))
+        (folder / "x_ollama.sh").write_text(older)
+        (folder / "x_vane.sh").symlink_to("x_ollama.sh")
+        cache.lay(without, CATALOGUE, NOW)
+        assert not (folder / "x_ollama.sh").exists()
+        assert (folder / "x_npm.sh").exists(), "its own DRAGON's, as it was without us"
+        assert json.loads((folder / "12345.json").read_text())["dragon_services"].split(",") == ["npm", "ssh", "vane"]
+    assert cache.lay(without, CATALOGUE, NOW) == Laid()
+
+
 @pytest.mark.parametrize(
     "planted",
     [

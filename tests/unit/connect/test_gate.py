@@ -18,6 +18,7 @@ from dragon.connect.caller import KuboOwner
 from dragon.connect.gate import Book, Gate, Limits, read_caller
 from dragon.connect.visitors import SHOWN, Visitor, gate_info
 from registry_schema.ids import ed25519_node_id
+from tests.testbed.ports import free_port
 from tests.unit.connect.sockets import Server, connect, echo, end_of, pair, receive, receive_all, send, until
 
 FRIEND, STRANGER = ed25519_node_id(b"f" * 32), ed25519_node_id(b"s" * 32)
@@ -211,11 +212,8 @@ async def test_of_many_callers_the_last_are_told() -> None:
 
 
 async def test_a_service_that_is_gone(make_gate: MakeGate) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     book = Book()
-    caller = await call(make_gate({FRIEND}, port=port, book=book), FRIEND.encode() + b"\n")
+    caller = await call(make_gate({FRIEND}, port=free_port(), book=book), FRIEND.encode() + b"\n")
     assert await end_of(caller) in GONE
     assert book.refused == {"service does not answer": 1}
     assert book.open == 0

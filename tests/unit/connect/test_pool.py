@@ -117,7 +117,7 @@ async def test_auto_grows_under_load(world: World) -> None:
 async def test_a_pool_that_nobody_uses_rests_and_wakes(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.stack:
-        await world.open(ConnectSettings(test_timeout=2.0, idle_seconds=0.3))
+        await world.open(ConnectSettings(test_timeout=2.0, idle_seconds=1.0))
         await world.add()
         await world.add()
         result = await world.forward(pool=2)

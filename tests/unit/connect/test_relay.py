@@ -194,7 +194,7 @@ async def test_soak_leaves_no_descriptor_and_no_task(kind: type) -> None:
     if hasattr(os, "splice"):
         assert PIPES.lent == 0
         PIPES.clear()
-    await until(lambda: open_descriptors() == before and len(asyncio.all_tasks()) == tasks)
+    await until(lambda: open_descriptors() <= before and len(asyncio.all_tasks()) <= tasks)
 
 
 @pytest.mark.skipif(not hasattr(os, "splice"), reason="splice(2) exists on Linux only")

@@ -22,7 +22,7 @@ from dragon.constellation.wanted import Wanted
 NOW = 1_790_000_000
 """The time of the tests, in Unix seconds."""
 
-HURRY = Patience(connect=5.0, document=1.0, negentropy=1.0, progress=1.0, notice=0.2, stop=0.5)
+HURRY = Patience(connect=5.0, document=1.0, negentropy=1.0, progress=2.0, notice=0.2, stop=0.5)
 """For tests in which somebody does not answer."""
 
 Signed = dict[str, Any]

@@ -178,6 +178,9 @@ def test_found_is_in_catalogue_order() -> None:
         ("sshd", ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",), False),
         ("sshd", ("sshd: root@notty",), True),  # the session that holds an `ssh -R` port
         ("sshd-session", ("sshd-session: root@notty",), True),
+        ("sshd", ("sshd: alice [priv]",), False),  # root's half of alice's session: it must not make root's port 22 a suspect
+        ("sshd-session", ("sshd-session: alice [priv]",), False),
+        ("sshd", ("sshd: unknown [net]",), False),
         ("ollama", ("ollama", "serve"), False),
         ("docker-proxy", ("docker-proxy", "-host-port", "5005"), False),
         ("kthread", ("",), False),
