@@ -155,7 +155,7 @@ def _answer_all(door: socket.socket, answer: bytes) -> None:
         except OSError:
             return
         with caller, suppress(OSError):
-            caller.settimeout(0.1)  # those who only wait say nothing
+            caller.settimeout(1.0)  # those who only wait say nothing
             caller.recv(65536)
             caller.sendall(answer)
 

@@ -103,13 +103,15 @@ class Waiting:
 
     async def turn(self, seconds: float = beside.LOOK) -> bool:
         """Let time pass; tell whether it still waits."""
-        for _ in range(50):  # a look asks in a thread
-            await asyncio.sleep(0.001)
-            if self.task.done() or self.clock.sleepers:
-                break
+        await self._settled()
         await self.clock.turn(seconds)
-        await asyncio.wait([self.task], timeout=0.01)
+        await self._settled()
         return not self.task.done()
+
+    async def _settled(self) -> None:
+        """Return when its look, which asks in a thread, is over: it waits for the next one, or is done."""
+        while not self.task.done() and not self.clock.sleepers:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
     async def listen(self, slug: str) -> None:
         await self.kubo.p2p_listen(f"/x/{slug}-{self.kubo.node_id}", "/ip4/127.0.0.1/tcp/11434")
