@@ -6,7 +6,6 @@ of services that are offered or that the operator made private.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Final
 from dragon.astroport.beacon import own_document, same_but_for_time
 from dragon.astroport.facts import MAX_DOCUMENT, StationFacts, parse_document, read_data, read_text
 from dragon.astroport.laying import Found, Laid, Layer, Order
+from dragon.astroport.lost import lost_scripts, scripts_in
 from dragon.astroport.pages import compact, page_name, page_to
 from dragon.astroport.placing import File
-from dragon.astroport.scripts import EXECUTABLE, HEAD, script_name, script_of, slug_of
+from dragon.astroport.scripts import EXECUTABLE, script_name, script_of, slug_of
 from dragon.astroport.zen import Zen
 from dragon.probe.catalogue import Catalogue
 from registry_schema import Offer, Rejection, parse
@@ -35,8 +35,6 @@ STOPPED: Final = frozenset({"y_ssh.pub", "z_ssh.pub"})
 """What the originals' STOP takes away besides the scripts (ASTROPORT fact 1.3); x_ssh.pub stays."""
 
 _SECONDS_DIGITS = 11  # of a time in seconds; NODE.refresh.sh writes eighteen, which never grow old
-
-_MAX_SCRIPT = 65536
 
 
 class Balise:
@@ -133,28 +131,16 @@ class Balise:
 
     def _adopt_lost(self) -> None:
         """Count scripts of ours that no journal knows any more."""
-        known = self._layer.ours.get(self._node_id, ())
-        lost = [name for name in self._scripts() if name not in known and self._is_our_script(name)]
-        if lost:
+        if lost := lost_scripts(self._folder, self._layer.ours.get(self._node_id, ())):
             self._layer.adopt(self._node_id, lost)
-
-    def _is_our_script(self, name: str) -> bool:
-        return read_text(self._folder / name, _MAX_SCRIPT).startswith(HEAD)
 
     def _made_private(self, facts: StationFacts, offered: Container[str]) -> list[str]:
         """Return scripts of the station's DRAGON for services that the operator's list hides from everybody."""
-        return [name for name in self._scripts() if slug_of(name) in facts.private and name not in offered]
+        return [name for name in scripts_in(self._folder) if slug_of(name) in facts.private and name not in offered]
 
     def _slugs_of_others(self) -> set[str]:
         known = self._layer.ours.get(self._node_id, ())
-        return {slug for name in self._scripts() if name not in known and (slug := slug_of(name))}
-
-    def _scripts(self) -> list[str]:
-        try:
-            with os.scandir(self._folder) as entries:
-                return [entry.name for entry in entries if slug_of(entry.name) and entry.is_file(follow_symlinks=False)]
-        except OSError:
-            return []
+        return {slug for name in scripts_in(self._folder, known) if (slug := slug_of(name))}
 
 
 def _texts(facts: StationFacts, stamp: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Final
 from dragon.astroport.beacon import document_of
 from dragon.astroport.facts import parse_document, read_text
 from dragon.astroport.laying import Found, Laid, Layer, Order
+from dragon.astroport.lost import lost_scripts
 from dragon.astroport.pages import compact, page_name, page_to
 from dragon.astroport.placing import File
 from dragon.astroport.scripts import EXECUTABLE, script_name, script_of, slug_of
@@ -52,6 +53,7 @@ class SwarmCache:
         self._swarm = zen.swarm
         self._layer = Layer(zen.swarm, journal, within=zen.root)
         self._stamps: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
         self._catalogue: Catalogue | None = None
 
     def lay(self, nodes: Iterable[NodeView], catalogue: Catalogue, now: float) -> Laid:
@@ -66,6 +68,7 @@ class SwarmCache:
         if len(shown) > MOST:
             shown = sorted(shown, key=lambda node: (not node.known, node.last_seen))[:MOST]
         self._stamps = {node.node_id: self._stamp(node, now) for node in shown}
+        self._seen = {node.node_id: self._claimed(node.node_id) for node in shown}
         return self._layer.lay({node.node_id: self._order(node.manifest, catalogue) for node in shown})
 
     def withdraw(self) -> tuple[str, ...]:
@@ -87,6 +90,21 @@ class SwarmCache:
             text = read_text(self._swarm / node.node_id / MOATS)
             written = int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else None
         return written if written is not None and 0 <= heard - written < FRESH else heard
+
+    def _claimed(self, node_id: str) -> tuple[int, int]:
+        """Count scripts as ours that `_12345.sh` brought back with an older balise of a Dragon: of those the manifest decides.
+
+        Returns what changes when anything is put into the folder.
+        """
+        folder = self._swarm / node_id
+        try:
+            status = folder.lstat()
+        except OSError:
+            return 0, 0
+        looks = status.st_ino, status.st_mtime_ns
+        if looks != self._seen.get(node_id) and (lost := lost_scripts(folder, self._layer.ours.get(node_id, ()))):
+            self._layer.adopt(node_id, lost)
+        return looks
 
     def _order(self, manifest: Manifest, catalogue: Catalogue) -> Order:
         stamp = self._stamps[manifest.node]
