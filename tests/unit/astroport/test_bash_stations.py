@@ -183,10 +183,10 @@ async def _passed(world: World, condition: Callable[[], bool]) -> float:
     """Let time pass until `condition()` holds; return the seconds."""
     began = world.clock.at
     while world.clock.at < began + 86400:
-        for _ in range(200):
-            if condition():
-                return world.clock.at - began
-            await asyncio.to_thread(int)  # the looks read files in threads
+        while not condition() and not world.clock.sleepers:  # a look is under way
+            await asyncio.to_thread(int)  # it reads files in threads
+        if condition():
+            return world.clock.at - began
         await world.clock.turn(10)
     raise AssertionError("did not come true in a day")
 
