@@ -20,6 +20,10 @@ from dragon.probe.evidence import CannotTell, process
 
 _TUNNELERS: Final = frozenset({"ipfs", "kubo", "dragon", "ssh", "autossh", "sshd-session"})
 
+_WATCHDOGS: Final = ("[priv]", "[net]", "[accepted]", "[preauth]")
+"""What ends the titles of an ssh server's processes that never hold a forward: the privileged half of each session (the half of
+its user does), and those that nobody has logged in to yet."""
+
 _FORWARD_FLAG: Final = re.compile(r"-[A-Za-z0-9]*?[LDR]")
 """`-L`, or behind other flags as in `-fNL`; its specification follows in the same word or the next."""
 _LOCAL: Final = re.compile(r"(?:.*:)?(\d+):(?:(?:\[[^\]]+\]|[^:/\[\]]*):\d+|/.+)")
@@ -48,10 +52,12 @@ class Ownership:
 
 def is_tunneler(holder: Holder) -> bool:
     """Return whether listening sockets of this process are near ends of tunnels."""
+    title = holder.arguments[0] if holder.arguments else ""
+    if holder.name in ("sshd", "sshd-session") and title.endswith(_WATCHDOGS):
+        return False
     if holder.name in _TUNNELERS or _is_dragon(holder.arguments):
         return True
     # Before OpenSSH 9.8 a session's process is an `sshd` as well; only its title tells it from the server itself.
-    title = holder.arguments[0] if holder.arguments else ""
     return holder.name == "sshd" and title.startswith("sshd: ") and "[listener]" not in title
 
 
