@@ -69,6 +69,7 @@ class Tunnels:
         self._legs: set[Leg] = set()
         self._ours: dict[P2PEntry, bool] | None = None
         self._journaled: dict[P2PEntry, bool] | None = None
+        self._unwritten = False
         self._up: frozenset[str] = frozenset()
         self._adopted: frozenset[str] = frozenset()
         self._problems: dict[str, str] = {}
@@ -329,7 +330,11 @@ class Tunnels:
         try:
             await asyncio.to_thread(journal.save, self._journal, dict(self._ours))
         except OSError as error:  # a full disk must not stop the tunnels; it only costs the cleaning up after a crash
-            log.warning("%s cannot be written (%s): a crash now would leave tunnels behind", self._journal, error.strerror)
+            if not self._unwritten:
+                log.warning("%s cannot be written (%s): a crash now would leave tunnels behind", self._journal, error.strerror)
+            self._unwritten = True
+        else:
+            self._unwritten = False
         self._journaled = dict(self._ours)
 
 

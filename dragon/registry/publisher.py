@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from dragon.clock import Clock
-from dragon.errors import KuboError, StoreError
+from dragon.errors import KuboError, LocalError, StoreError
 from dragon.kubo.types import Kubo
 from dragon.registry.backoff import Backoff
 from dragon.registry.beat import Beat
@@ -192,7 +192,8 @@ class Publisher:
                 await (self._publish() if wait <= 0 else self._send_again())
             except (KuboError, StoreError, Rejection) as error:
                 if not self.problem:
-                    log.warning("not published: %s", error)
+                    hint = f" ({error.hint})" if isinstance(error, LocalError) and error.hint else ""
+                    log.warning("not published: %s%s", error, hint)
                 self.problem = str(error)
                 self.counters["publish-failures"] += 1
                 await self._clock.sleep(self._backoff.wait())

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from dragon.errors import StoreError
 from dragon.home import set_aside
 from dragon.store.sequence import next_sequence
+from dragon.store.slot import Slot
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ _BUSY_SECONDS = 2.0
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""A full disk; the second is how SQLite reports a full quota (EDQUOT)."""
+
 _Result = TypeVar("_Result")
 
 NodeKey: TypeAlias = tuple[str, str]
@@ -73,10 +77,12 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._slot = Slot(path.with_suffix(".sequence"))
         self.notice = ""
         """What was set aside and why, for people; empty when nothing was."""
         self._connection = self._open()
         self._file = self._identity()
+        self._slot.make()
 
     def load(self) -> list[StoredNode]:
         """Return everything that is remembered of nodes, of all swarms."""
@@ -99,24 +105,28 @@ class Database:
     def last_sequence(self) -> int | None:
         """Return the highest sequence that was reserved, None in a new store."""
 
-        def read() -> int | None:
-            row = self._connection.execute("SELECT sequence FROM own").fetchone()
-            return None if row is None else int(row[0])
-
-        return self._retried(read)
+        return self._retried(self._last)
 
     def reserve_sequence(self, now_ms: int, least: int | None) -> int:
-        """Return the next own sequence, above `least` too, committed."""
+        """Return the next own sequence, above `least` too, on disk: committed, or in its slot where a commit finds no room."""
 
         def reserve() -> int:
-            last = self._connection.execute("SELECT sequence FROM own").fetchone()
-            known = [number for number in (None if last is None else int(last[0]), least) if number is not None]
+            known = [number for number in (self._last(), least) if number is not None]
             sequence = next_sequence(now_ms, max(known, default=None))
-            with self._connection:
-                self._connection.execute("INSERT OR REPLACE INTO own (id, sequence) VALUES (1, ?)", (sequence,))
+            try:
+                with self._connection:
+                    self._connection.execute("INSERT OR REPLACE INTO own (id, sequence) VALUES (1, ?)", (sequence,))
+            except sqlite3.OperationalError as error:
+                if _code(error) not in _NO_ROOM or not self._slot.write(sequence):
+                    raise
             return sequence
 
         return self._retried(reserve)
+
+    def _last(self) -> int | None:
+        row = self._connection.execute("SELECT sequence FROM own").fetchone()
+        known = [number for number in (None if row is None else int(row[0]), self._slot.read()) if number is not None]
+        return max(known, default=None)
 
     def get(self, key: str) -> bytes | None:
         def read() -> bytes | None:
@@ -192,6 +202,7 @@ class Database:
         if application in (0, APPLICATION_ID) and not ask("SELECT count(*) FROM sqlite_master"):
             header = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             connection.executescript(f"BEGIN; {_SCHEMA} {header} COMMIT;")
+            self._slot.clear()  # it belongs to the database that is gone
             return
         if application != APPLICATION_ID:
             raise _Unusable("it is another program's database")

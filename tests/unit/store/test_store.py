@@ -18,6 +18,7 @@ from dragon.errors import StoreError
 from dragon.home import Home
 from dragon.store import Store, StoredNode, next_sequence
 from dragon.store.database import APPLICATION_ID, SCHEMA_VERSION, Database
+from dragon.store.slot import Slot
 
 RANK = (1000, b"h" * 32)
 
@@ -354,6 +355,35 @@ async def test_a_sequence_that_cannot_be_stored_is_not_handed_out(home: Home) ->
             await store.reserve_sequence(2000)
         on_disk(store, "PRAGMA query_only = 0")
         assert await store.reserve_sequence(1000) == first + 1
+
+
+async def test_what_stands_in_the_slot_of_a_full_disk_counts_after_a_crash(home: Home) -> None:
+    """I2, also where the last sequences found no room in the database; a new database has nothing to do with it."""
+    slot = Slot(home.database.with_suffix(".sequence"))
+    async with Store.open(home) as store:
+        assert slot.read() is None
+        first = await store.reserve_sequence(1000)
+        size = slot._path.stat().st_size
+        assert slot.write(first + 500)
+    assert slot._path.stat().st_size == size, "it never grows"
+    async with Store.open(home) as store:
+        assert await store.last_sequence() == first + 500
+        assert await store.reserve_sequence(0) == first + 501
+    for path in home.root.glob("registry.sqlite*"):
+        path.unlink()
+    async with Store.open(home) as store:
+        assert await store.last_sequence() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"12\n", b"x" * 21, b"9" * 4096])
+async def test_a_slot_that_is_torn_is_none(home: Home, content: bytes) -> None:
+    slot = Slot(home.database.with_suffix(".sequence"))
+    slot._path.write_bytes(content)
+    assert slot.read() is None
+    async with Store.open(home) as store:
+        assert await store.reserve_sequence(7) == 7
+    assert slot.write(8)
+    assert slot.read() == 8
 
 
 async def test_a_home_that_cannot_be_written_is_a_store_error_with_a_hint(tmp_path: Path) -> None:
