@@ -56,10 +56,12 @@ class Balise:
         now: float,
         *,
         stopped: bool = False,
+        leaving: bool = False,
     ) -> Laid:
         """Make the directory say `facts` and `offers`. `envelope`: our manifest as published; `now`: seconds since the epoch.
 
         `stopped`: the operator withdrew all offers, and the y and z keys go with them, as after the originals' STOP.
+        `leaving`: nobody signs for this station from now on, so its manifest goes: where one lies, readers look at nothing else.
         Returns what changed, by bare file names. Raises `HomeError` where the place cannot be written.
         """
         self._adopt_lost()
@@ -76,7 +78,7 @@ class Balise:
         slugs = {offer.slug for offer in offers} | self._slugs_of_others()
         hidden = STOPPED if stopped else frozenset()
         files |= {name: File(text.encode()) for name, text in _texts(facts, stamp).items() if name not in hidden}
-        if envelope is not None or (envelope := self._last_envelope()) is not None:
+        if not leaving and (envelope is not None or (envelope := self._last_envelope()) is not None):
             files[MANIFEST] = File(envelope)
         page, target = page_name(facts.hostname), facts.channel or facts.node_id
         before: dict[str, bytes] = {}

@@ -136,10 +136,12 @@ class Upkeep:
             tasks.create_task(self._keep_files())
 
     async def leave(self) -> None:
-        """Take away the scripts of services that nobody reaches any more, after `run` has ended; the station stays one."""
-        publication = self._registry.publication
-        envelope, now = publication.envelope if publication else None, self._clock.now_ms() / 1000
-        await self._attempt("balise", lambda: self._balise.lay(self._facts, (), envelope, self._catalogue(), now))
+        """Take away the scripts of services that nobody reaches any more, and the manifest, after `run` has ended.
+
+        The station stays one: from now on its own scripts alone speak for it.
+        """
+        facts, catalogue, now = self._facts, self._catalogue(), self._clock.now_ms() / 1000
+        await self._attempt("balise", lambda: self._balise.lay(facts, (), None, catalogue, now, leaving=True))
 
     # -- facts --------------------------------------------------------------------------------------------------------
 

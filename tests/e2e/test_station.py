@@ -273,8 +273,13 @@ def test_a_clean_stop_takes_the_scripts_of_services_away(offered: tuple[Station,
     assert not list(alpha.balise.glob("x_*.sh"))
     assert (alpha.balise / "12345.json").exists(), "the station is still one"
     wait_for(lambda: not in_cache(beta, alpha)(), BOUND, lambda: beta.dragon.log)
+    (alpha.balise / "_MySwarm.moats").write_text(f"{int(time.time()) + 1}\n")  # its scripts go on alone
+    alpha.publish_by_hand()
+    assert beta.dragon.run("peers", "--refresh").returncode == 0
+    wait_for(lambda: (beta.sees(alpha) or {}).get("trust") == "ipns", BOUND, lambda: beta.dragon.log)
     alpha.dragon.start()
     wait_for(in_cache(beta, alpha), BOUND, lambda: alpha.dragon.log)
+    assert (beta.sees(alpha) or {}).get("trust") == "signed"
 
 
 def test_scripts_without_dragon_are_seen_and_used(pair: tuple[Station, Station], stations: Stations) -> None:

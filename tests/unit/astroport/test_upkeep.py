@@ -179,9 +179,10 @@ async def test_leaving_takes_the_scripts_and_leaves_the_station(tmp_path: Path) 
     world = World(tmp_path)
     async with world.running():
         world.offers.set("ollama")
-        await world.until((world.balise / "x_ollama.sh").exists)
+        await world.until(lambda: (world.balise / "x_ollama.sh").exists() and (world.balise / "dragon.manifest").exists())
     await world.upkeep.leave()
     assert not (world.balise / "x_ollama.sh").exists()
+    assert not (world.balise / "dragon.manifest").exists(), "nobody signs for it any more"
     assert (world.balise / "12345.json").exists()
 
 
