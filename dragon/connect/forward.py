@@ -216,8 +216,10 @@ class Forward:
             kept = False
             conversation.said = held
             try:
-                with self._patience.waiting(found, held):
+                with self._patience.waiting(found, held) as wait:
                     outcome, seconds = await open_conversation(client, conversation.far, held)
+                    if outcome in (Outcome.LEFT, Outcome.LARGE):
+                        wait.gave_up()
                 if outcome in (Outcome.ANSWERED, Outcome.LARGE):
                     if outcome is Outcome.ANSWERED:
                         found.reach.succeed(seconds, self._clock.monotonic())

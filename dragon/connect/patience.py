@@ -1,7 +1,8 @@
 """Patience with a provider that says nothing: it is at work on a long answer, or its service is frozen behind a living engine.
 
 Pings cannot tell the two apart, and no time limit would suit a model that takes minutes for its first word. So while a
-connection waits for its first byte its service is tested beside it, now and then, one test for all who wait.
+connection waits for its first byte its service is tested beside it, now and then, one test for all who wait; and when a client
+loses its own patience first, for those who come after it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ somebody else a frozen service is left within 5 s."""
 LONGEST = 60.0
 """Seconds between two tests of a service that passes them."""
 
+GAVE_UP_AFTER = 0.3
+"""Seconds that a client must have waited for its leaving to say something of the service: who only knocks leaves sooner."""
+
 
 class Patience:
     """Of one forward. `ask(found)` tests the service and does what follows; it runs once at a time for each provider."""
@@ -38,12 +42,12 @@ class Patience:
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     @contextmanager
-    def waiting(self, found: Found, said: bytes | bytearray) -> Iterator[None]:
+    def waiting(self, found: Found, said: bytes | bytearray) -> Iterator[Wait]:
         """Watch over a wait for the first byte of `found`; `said` is what the client has said so far, and may grow."""
-        wait = _Wait(self, found, said)
+        wait = Wait(self, found, said)
         wait.rest(self._first)
         try:
-            yield
+            yield wait
         finally:
             wait.end()
 
@@ -64,19 +68,25 @@ class Patience:
             log.error("asking after %s failed", found.alias, exc_info=error)
 
 
-class _Wait:
+class Wait:
     """One connection that waits."""
 
-    __slots__ = ("_found", "_patience", "_said", "_timer")
+    __slots__ = ("_began", "_found", "_patience", "_said", "_timer")
 
     def __init__(self, patience: Patience, found: Found, said: bytes | bytearray) -> None:
         self._patience = patience
         self._found = found
         self._said = said
+        self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
 
     def rest(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._wake, seconds)
+
+    def gave_up(self) -> None:
+        """The client left without an answer, perhaps since it waits less long than we do: the next would fare no better."""
+        if asyncio.get_running_loop().time() - self._began >= GAVE_UP_AFTER:
+            self._miss()
 
     def end(self) -> None:
         if self._timer is not None:
@@ -84,5 +94,8 @@ class _Wait:
 
     def _wake(self, rested: float) -> None:
         self.rest(min(rested * 2, LONGEST))
+        self._miss()
+
+    def _miss(self) -> None:
         if self._said or self._found.entry.scheme == "ssh":  # else nobody expects an answer; with SSH the server speaks first
             self._patience.overdue(self._found)
