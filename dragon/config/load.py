@@ -42,6 +42,7 @@ def load_settings(home: Home, overrides: Mapping[str, str] | None = None, enviro
     try:
         settings = Settings.model_validate(sources.tree)
         settings._overrides.update(overrides or {})
+        settings.catalogue._places.update(sources.places("catalogue"))
         return settings
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
@@ -93,6 +94,10 @@ class _Sources:
             if line := line_of(self.text, path[:length]):
                 return Origin(str(self.file), line)
         return Origin(str(self.file or "settings"))
+
+    def places(self, section: str) -> dict[str, str]:
+        """Return the place of each key and table that stands in a section."""
+        return {key: str(self.origin((section, key))) for key in self.tree.get(section, {})}
 
 
 def _read_file(file: Path, sources: _Sources) -> None:

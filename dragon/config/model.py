@@ -6,6 +6,7 @@ Plain pydantic on purpose: pydantic-settings costs 5 MB of an idle node and forg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -127,6 +128,13 @@ class CatalogueSettings(Section):
     """Never offered either; added to `private` or to the shipped choice. DRAGON_PRIVATE_SERVICES adds to it."""
     entries: dict[Slug, EntryOverride] = Field(default_factory=dict)
     """The `[catalogue.<slug>]` tables."""
+
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where each key and table of this section was written: what is wrong only beside the other tables is told with it."""
+        return self._places
 
     @model_validator(mode="before")
     @classmethod

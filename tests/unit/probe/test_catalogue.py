@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from dragon.config import load_settings
 from dragon.errors import ConfigError, UnknownService
-from dragon.probe import load_catalogue
+from dragon.home import Home
+from dragon.probe import catalogue_of, load_catalogue
 from dragon.probe.catalogue import Catalogue
 from dragon.probe.entry import Evidence, parse_evidence
 
@@ -93,6 +97,21 @@ def test_a_typo_in_a_list_is_an_error_that_says_what_was_meant(key: str) -> None
     with pytest.raises(ConfigError, match=rf"\[catalogue\] {key}: no service 'qdrnt'") as caught:
         load_catalogue(**{key: ["qdrnt"]})  # type: ignore[arg-type]
     assert "qdrant" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[node]\nalias = "x"\n[catalogue]\nprivate = ["qdrnt"]\n', "config.toml:4: [catalogue] private: no service 'qdrnt'"),
+        ('[catalogue]\nonly = [\n  "qdrnt",\n]\n', "config.toml:2: [catalogue] only: no service 'qdrnt'"),
+        ('\n[catalogue.notes]\nlabel = "n"\n', "config.toml:2: [catalogue.notes] port: a service of your own needs its port"),
+    ],
+)
+def test_what_shows_only_beside_the_other_tables_is_told_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        catalogue_of(load_settings(Home(tmp_path), environ={}).catalogue)
+    assert str(caught.value).startswith(f"{tmp_path}/{words}")
 
 
 def test_overrides_change_single_keys() -> None:
