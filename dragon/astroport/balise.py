@@ -61,7 +61,7 @@ class Balise:
         """Make the directory say `facts` and `offers`. `envelope`: our manifest as published; `now`: seconds since the epoch.
 
         `stopped`: the operator withdrew all offers, and the y and z keys go with them, as after the originals' STOP.
-        `leaving`: nobody signs for this station from now on, so its manifest goes: where one lies, readers look at nothing else.
+        `leaving`: nobody signs for this station from now on, so its manifest goes: where one lies, nothing else is read.
         Returns what changed, by bare file names. Raises `HomeError` where the place cannot be written.
         """
         self._adopt_lost()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from dragon.astroport.beacon import PRICES
 from dragon.astroport.facts import StationFacts
 from dragon.astroport.scripts import is_login
 from registry_schema.limits import MAX_NUMBER
@@ -25,9 +26,9 @@ def manifest_fields(facts: StationFacts, *, captain: bool) -> dict[str, str | in
         "relay": _public(facts.relay),
         "uspot": _public(facts.uspot),
         "uplanet": facts.uplanet,
-        "paf": _whole(facts.paf),
-        "ncard": _whole(facts.ncard),
-        "zcard": _whole(facts.zcard),
+        "paf": _whole(facts.paf or PRICES["PAF"]),  # as its own 12345.json says
+        "ncard": _whole(facts.ncard or PRICES["NCARD"]),
+        "zcard": _whole(facts.zcard or PRICES["ZCARD"]),
         "power_score": facts.power_score,
         "value_ratio": facts.value_ratio,
         "veteran_days": facts.veteran_days,
@@ -49,9 +50,9 @@ def _fits(key: str, value: str | int) -> bool:
     return clean_text(value) == value if isinstance(value, str) else abs(value) <= MAX_NUMBER
 
 
-def _whole(number: str) -> int | None:
+def _whole(number: str) -> int:
     """Return a price as a whole number: the manifest has no fractions."""
-    return round(float(number)) if number else None
+    return round(float(number))
 
 
 def _public(url: str) -> str:

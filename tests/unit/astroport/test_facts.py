@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dragon.astroport.beacon import own_document
 from dragon.astroport.facts import MAX_DOCUMENT, MAX_FACT, StationFacts, host_word, parse_document, read_facts, read_text
 from dragon.astroport.fields import manifest_fields
 from dragon.astroport.levels import PublicKeys
@@ -209,6 +210,13 @@ def test_the_manifest_takes_what_it_has_a_place_for() -> None:
     assert fields["level"] == "y"
     assert "captain" not in fields
     assert manifest_fields(facts(ID), captain=True)["captain"] == "cap@example.org"
+
+
+def test_others_hear_the_prices_that_its_own_document_says() -> None:
+    for priced in (facts(ID, paf="", ncard="", zcard=""), facts(ID, paf="14", ncard="2", zcard="5")):
+        fields, document = manifest_fields(priced, captain=False), own_document(priced, (), 0.0)
+        said = [str(fields[name]) for name in ("paf", "ncard", "zcard")]
+        assert said == [document[name] for name in ("PAF", "NCARD", "ZCARD")]
 
 
 @pytest.mark.parametrize(
