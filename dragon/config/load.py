@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def load_settings(home: Home, overrides: Mapping[str, str] | None = None, enviro
     try:
         settings = Settings.model_validate(sources.tree)
         settings._overrides.update(overrides or {})
-        settings.catalogue._places.update(sources.places("catalogue"))
+        settings.catalogue._sources = sources
         return settings
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
@@ -57,14 +58,14 @@ def reload_settings(home: Home, settings: Settings) -> Settings:
     return load_settings(home, settings._overrides)
 
 
+@dataclass(slots=True)
 class _Sources:
     """The sources read so far: one tree of values, and for those that are not the file's, where they came from."""
 
-    def __init__(self) -> None:
-        self.tree: dict[str, Any] = {}
-        self.origins: dict[KeyPath, Origin] = {}
-        self.file: Path | None = None
-        self.text = ""
+    tree: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, Origin] = field(default_factory=dict)
+    file: Path | None = None
+    text: str = ""
 
     def put(self, path: KeyPath, value: Any, origin: Origin) -> None:
         branch = self.tree
@@ -94,10 +95,6 @@ class _Sources:
             if line := line_of(self.text, path[:length]):
                 return Origin(str(self.file), line)
         return Origin(str(self.file or "settings"))
-
-    def places(self, section: str) -> dict[str, str]:
-        """Return the place of each key and table that stands in a section."""
-        return {key: str(self.origin((section, key))) for key in self.tree.get(section, {})}
 
 
 def _read_file(file: Path, sources: _Sources) -> None:

@@ -6,8 +6,7 @@ Plain pydantic on purpose: pydantic-settings costs 5 MB of an idle node and forg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -119,6 +118,12 @@ class EntryOverride(Section):
     """What `dragon env` prints: a list of names for the URL, or NAME = "text with {url}, {host}, {port}"."""
 
 
+class Origins(Protocol):
+    """What the settings were read from (`load`); looked into only when something is wrong, for it takes a parse per line."""
+
+    def origin(self, path: tuple[str, ...]) -> object: ...
+
+
 class CatalogueSettings(Section):
     only: Slugs | None = None
     """When set, nothing else is looked for."""
@@ -129,12 +134,11 @@ class CatalogueSettings(Section):
     entries: dict[Slug, EntryOverride] = Field(default_factory=dict)
     """The `[catalogue.<slug>]` tables."""
 
-    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+    _sources: Origins | None = PrivateAttr(default=None)
 
-    @property
-    def places(self) -> Mapping[str, str]:
-        """Where each key and table of this section was written: what is wrong only beside the other tables is told with it."""
-        return self._places
+    def place(self, key: str) -> str | None:
+        """Return where a key or table of this section was written: what only shows beside the other tables is told with it."""
+        return str(self._sources.origin(("catalogue", key))) if self._sources else None
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -85,31 +85,31 @@ def load_catalogue(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     also_private: Sequence[str] | str = (),
-    places: Mapping[str, str] | None = None,
+    place: Callable[[str], str | None] = lambda key: None,
 ) -> Catalogue:
     """Return the shipped catalogue with the user's wishes applied.
 
     `overrides`: the `[catalogue.<slug>]` tables as plain values, None meaning "not given". `only`: the slugs that may be
     offered at all, the others stay known for lookups but private (None: every one). `private`: replaces the shipped choice of
     what is never offered. `also_private`: adds to it, a list or a text separated by spaces and commas; names that nobody
-    knows are passed over there, because a station's own list may name what Dragon never offers. `places`: where each key and
+    knows are passed over there, because a station's own list may name what Dragon never offers. `place`: where a key or a
     table was written.
 
     Raises `ConfigError` that names the table and key, or the slug that nobody knows.
     """
-    tables, places = overrides or {}, places or {}
+    tables = overrides or {}
     entries = dict(_shipped())
     for slug, table in tables.items():
-        with _at(places.get(slug)):
+        with _at(place, slug):
             entries[slug] = parse_entry(slug, table, entries.get(slug))
     catalogue = Catalogue(entries.values())
 
     hidden = {entry.slug for entry in entries.values() if entry.private}
     if private is not None:
-        with _at(places.get("private")):
+        with _at(place, "private"):
             hidden = {slug for slug, table in tables.items() if table.get("private")} | _resolved(catalogue, private, "private")
     if only is not None:
-        with _at(places.get("only")):
+        with _at(place, "only"):
             hidden |= set(entries) - _resolved(catalogue, only, "only")
     for name in split_names(also_private) if isinstance(also_private, str) else also_private:
         hidden |= _named(catalogue, name)
@@ -119,18 +119,17 @@ def load_catalogue(
 def catalogue_of(settings: CatalogueSettings) -> Catalogue:
     """Return the catalogue that the `[catalogue]` section asks for."""
     tables = {slug: override.model_dump(exclude_none=True) for slug, override in settings.entries.items()}
-    return load_catalogue(settings.only, settings.private, tables, also_private=settings.also_private, places=settings.places)
+    return load_catalogue(settings.only, settings.private, tables, also_private=settings.also_private, place=settings.place)
 
 
 @contextmanager
-def _at(place: str | None) -> Iterator[None]:
-    """Name the place in what is raised inside, as for every other setting."""
+def _at(place: Callable[[str], str | None], key: str) -> Iterator[None]:
+    """Name the place of `key` in what is raised inside, as for every other setting."""
     try:
         yield
     except ConfigError as error:
-        if place is None:
-            raise
-        raise ConfigError(f"{place}: {error}", error.hint) from None
+        where = place(key)
+        raise ConfigError(f"{where}: {error}" if where else str(error), error.hint) from None
 
 
 def split_names(text: str) -> tuple[str, ...]:
