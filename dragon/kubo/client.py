@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import logging
 import re
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 
 from dragon.clock import Clock, SystemClock
-from dragon.errors import KuboRefused, KuboUnreachable
+from dragon.errors import KuboRefused
 from dragon.kubo import multibase
 from dragon.kubo.address import authorization, parse_address
 from dragon.kubo.diagnosis import refused, unreachable
@@ -27,14 +24,10 @@ from dragon.kubo.pulse import LIMIT as PULSE_LIMIT
 from dragon.kubo.pulse import Pulse
 from dragon.kubo.stream import MessageDecoder
 from dragon.kubo.types import MAX_MESSAGE, Identity, P2PEntry, P2PStream, Peer, PubsubMessage
+from dragon.kubo.wire import Wire, reason_of
 
 if TYPE_CHECKING:
     from dragon.kubo.administration import Administration
-
-log = logging.getLogger(__name__)
-
-LIMIT = 5.0
-"""Seconds for a call that needs only the daemon."""
 
 DIAL_LIMIT = 20.0
 """Seconds for a call that dials a peer; libp2p gives up after 15."""
@@ -53,9 +46,8 @@ class KuboClient:
     def __init__(self, api: str, auth: str | None = None, *, clock: Clock | None = None) -> None:
         self.address = parse_address(api)
         self._auth = authorization(auth)
+        self._wire = Wire(self.address, self._auth)
         self._clock: Clock = clock or SystemClock()
-        self._boundary = secrets.token_hex(16)
-        self._session: aiohttp.ClientSession | None = None
         self._pulse = Pulse(self._ask_pulse, self._clock)
         self._pulse_request = request(self.address, "pubsub/ls", self._auth)
         self._line: Line | None = None
@@ -65,7 +57,6 @@ class KuboClient:
         self._publishing = asyncio.Lock()
         self._naming = asyncio.Lock()
         self._published_at = float("-inf")
-        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,12 +68,11 @@ class KuboClient:
 
     async def close(self) -> None:
         """End subscriptions (their iterators raise `KuboUnreachable`) and all connections; the daemon goes on."""
-        self._closed = True
+        self._wire.closed = True
         await self._pulse.close()
         if self._line:
             self._line.close()
-        if self._session:
-            await self._session.close()
+        await self._wire.close()
         administration, self._administration = self._administration, None
         if administration:
             await administration.close()
@@ -90,7 +80,7 @@ class KuboClient:
     # -- identity -----------------------------------------------------------------------------------------------------
 
     async def identity(self) -> Identity:
-        answer = await self._json("id")
+        answer = await self._wire.json("id")
         version = re.match(r"(?:kubo|go-ipfs)/([^/]+)", answer.get("AgentVersion", ""))
         return Identity(
             node_id=answer["ID"],
@@ -111,7 +101,7 @@ class KuboClient:
         async with self._publishing:
             await self._spaced()
             try:
-                await self._call("pubsub/pub", [multibase.encode(topic.encode())], body=data)
+                await self._wire.call("pubsub/pub", [multibase.encode(topic.encode())], body=data)
             finally:
                 self._published_at = self._clock.monotonic()
 
@@ -122,29 +112,18 @@ class KuboClient:
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[PubsubMessage]]:
-        url, arguments = self._request("pubsub/sub", [multibase.encode(topic.encode())], {})
-        forever = aiohttp.ClientTimeout(total=None, sock_connect=LIMIT)
-        try:
-            async with asyncio.timeout(LIMIT):  # Kubo sends the headers at once; the messages come when they come
-                response = await self._open_session().post(url, params=arguments, timeout=forever)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        try:
-            if response.status != 200:
-                raise refused(_message(await response.read()), response.status)
+        async with self._wire.endless("pubsub/sub", [multibase.encode(topic.encode())], {}) as response:
             with self._pulse.watching(topic, response.content.set_exception):
-                async with aclosing(self._messages(response)) as messages:
+                async with aclosing(self._messages(response.content)) as messages:
                     yield messages
-        finally:
-            response.close()
 
-    async def _messages(self, response: aiohttp.ClientResponse) -> AsyncGenerator[PubsubMessage, None]:
+    async def _messages(self, content: aiohttp.StreamReader) -> AsyncGenerator[PubsubMessage, None]:
         decoder = MessageDecoder()
         while True:
             try:
-                piece = await response.content.readany()
+                piece = await content.readany()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise self._unreachable(error) from error
+                raise self._wire.unreachable(error) from error
             if not piece:
                 raise unreachable(self.address, "the subscription ended")
             for message in decoder.feed(piece):
@@ -160,75 +139,68 @@ class KuboClient:
         except (OSError, TimeoutError) as error:
             if self._line:
                 self._line.close()
-            raise self._unreachable(error) from error
+            raise self._wire.unreachable(error) from error
         if status != 200:
-            raise refused(_message(body), status)
-        return frozenset(multibase.decode(topic).decode() for topic in _parsed(body, self.address)["Strings"] or ())
+            raise refused(reason_of(body), status)
+        return frozenset(multibase.decode(topic).decode() for topic in self._wire.parsed(body)["Strings"] or ())
 
     async def topic_peers(self, topic: str) -> list[str]:
-        answer = await self._json("pubsub/peers", [multibase.encode(topic.encode())])
+        answer = await self._wire.json("pubsub/peers", [multibase.encode(topic.encode())])
         return list(answer["Strings"] or ())
 
     # -- swarm --------------------------------------------------------------------------------------------------------
 
     async def peers(self) -> list[Peer]:
-        answer = await self._json("swarm/peers", options={"latency": "true"})
+        answer = await self._wire.json("swarm/peers", options={"latency": "true"})
         return [Peer(peer["Peer"], peer["Addr"], parse_duration(peer.get("Latency", ""))) for peer in answer.get("Peers") or ()]
 
     async def connect(self, multiaddr: str) -> None:
-        await self._call("swarm/connect", [multiaddr], limit=DIAL_LIMIT)
+        await self._wire.call("swarm/connect", [multiaddr], limit=DIAL_LIMIT)
 
     async def peering_add(self, multiaddr: str) -> None:
-        await self._call("swarm/peering/add", [multiaddr])
+        await self._wire.call("swarm/peering/add", [multiaddr])
 
     async def ping(self, node_id: str, timeout: float) -> float:
         # Kubo ends its answer a second after the pong, whatever the count: read no further than the pong.
-        url, parameters = self._request("ping", [node_id], {"count": "1"})
         said = f"no answer from {node_id}"
-        try:
-            limit = aiohttp.ClientTimeout(total=timeout)
-            async with self._open_session().post(url, params=parameters, timeout=limit) as response:
-                if response.status != 200:
-                    raise refused(_message(await response.read()), response.status)
-                async for text in response.content:
-                    line = json.loads(text)
-                    if line.get("Success") and line.get("Time"):
-                        return float(line["Time"]) / 1e9
-                    said = line.get("Text") or said
-                    if not line.get("Success"):
-                        break
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
+        async with self._wire.streaming("ping", [node_id], {"count": "1"}, limit=timeout) as content:
+            async for text in content:
+                line = self._wire.parsed(text)
+                if line.get("Success") and line.get("Time"):
+                    return float(line["Time"]) / 1e9
+                said = line.get("Text") or said
+                if not line.get("Success"):
+                    break
         raise refused(said)
 
     # -- tunnels ------------------------------------------------------------------------------------------------------
 
     async def p2p_listen(self, protocol: str, target: str, *, report_peer_id: bool = False) -> None:
-        await self._call("p2p/listen", [protocol, target], {"report-peer-id": "true"} if report_peer_id else {})
+        await self._wire.call("p2p/listen", [protocol, target], {"report-peer-id": "true"} if report_peer_id else {})
 
     async def p2p_forward(self, protocol: str, listen: str, node_id: str) -> None:
-        await self._call("p2p/forward", [protocol, listen, f"/p2p/{node_id}"])
+        await self._wire.call("p2p/forward", [protocol, listen, f"/p2p/{node_id}"])
 
     async def p2p_close(self, *, protocol: str | None = None, listen: str | None = None, target: str | None = None) -> int:
         given = {"protocol": protocol, "listen-address": listen, "target-address": target}
         options = {name: value for name, value in given.items() if value is not None}
         if not options:
             raise ValueError("name what is to be closed")  # Kubo would close what is not ours, too
-        return int(await self._call("p2p/close", options=options))
+        return int(await self._wire.call("p2p/close", options=options))
 
     async def p2p_ls(self) -> list[P2PEntry]:
-        answer = await self._json("p2p/ls")
+        answer = await self._wire.json("p2p/ls")
         return [P2PEntry(each["Protocol"], each["ListenAddress"], each["TargetAddress"]) for each in answer["Listeners"] or ()]
 
     async def p2p_streams(self) -> list[P2PStream]:
-        answer = await self._json("p2p/stream/ls")
+        answer = await self._wire.json("p2p/stream/ls")
         return [
             P2PStream(str(each["HandlerID"]), each["Protocol"], each["OriginAddress"], each["TargetAddress"])
             for each in answer["Streams"] or ()
         ]
 
     async def p2p_stream_close(self, id: str) -> None:
-        await self._call("p2p/stream/close", [id])
+        await self._wire.call("p2p/stream/close", [id])
 
     # -- files and names ----------------------------------------------------------------------------------------------
 
@@ -254,11 +226,14 @@ class KuboClient:
     async def name_resolve(self, name: str, *, nocache: bool = False) -> str:
         options = {"nocache": "true"} if nocache else {}
         async with self._ends_with_the_daemon():
-            return str((await self._json("name/resolve", [name], options=options, limit=SLOW_LIMIT))["Path"])
+            return str((await self._wire.json("name/resolve", [name], options=options, limit=SLOW_LIMIT))["Path"])
 
     async def cat(self, path: str, *, limit: int) -> bytes:
         held = bytearray()
-        async with self._ends_with_the_daemon(), self._streaming("cat", [path], {"length": str(limit)}) as content:
+        async with (
+            self._ends_with_the_daemon(),
+            self._wire.streaming("cat", [path], {"length": str(limit)}, limit=SLOW_LIMIT) as content,
+        ):
             while len(held) < limit and (piece := await content.read(limit - len(held))):
                 held += piece
         return bytes(held)
@@ -267,9 +242,9 @@ class KuboClient:
         # Without types and sizes: to know them Kubo would fetch a block of every file.
         options = {"stream": "true", "resolve-type": "false", "size": "false"}
         names: list[str] = []
-        async with self._ends_with_the_daemon(), self._streaming("ls", [path], options) as content:
+        async with self._ends_with_the_daemon(), self._wire.streaming("ls", [path], options, limit=SLOW_LIMIT) as content:
             while len(names) < limit and (line := await content.readline()):
-                links = [link for each in _parsed(line, self.address).get("Objects") or () for link in each.get("Links") or ()]
+                links = [link for each in self._wire.parsed(line).get("Objects") or () for link in each.get("Links") or ()]
                 names += [str(link["Name"]) for link in links]
         return names[:limit]
 
@@ -293,33 +268,11 @@ class KuboClient:
             self._slow.pop().reschedule(asyncio.get_running_loop().time())
         self._pulse.lost()
 
-    @asynccontextmanager
-    async def _streaming(
-        self, command: str, arguments: Sequence[str], options: Mapping[str, str]
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """An answer that is read as it comes; leaving it early ends it, and Kubo's search for what is still missing."""
-        url, parameters = self._request(command, arguments, options)
-        limit = aiohttp.ClientTimeout(total=SLOW_LIMIT, sock_connect=LIMIT)
-        try:
-            response = await self._open_session().post(url, params=parameters, timeout=limit)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        try:
-            if response.status != 200:
-                raise refused(_message(await response.read()), response.status)
-            yield response.content
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # also a line longer than any that Kubo means
-            raise KuboRefused(f"{self.address} does not answer as Kubo does", "check [kubo] api in the config") from error
-        finally:
-            response.close()
-
     async def administration(self) -> Administration:
         """Return the part that speaks ipfshttpclient, loaded with its first use."""
         async with self._administration_lock:
             if self._administration is None:
-                if self._closed:
+                if self._wire.closed:
                     raise unreachable(self.address, "the client is closed")
                 module = await asyncio.to_thread(__import__, "dragon.kubo.administration", fromlist=["Administration"])
                 self._administration = module.Administration(self.address, self._auth)
@@ -327,78 +280,4 @@ class KuboClient:
 
     async def ask(self, command: str) -> dict[str, Any]:
         """Return the JSON answer of a call without arguments that has no method here (`name/pubsub/state`)."""
-        return await self._json(command)
-
-    # -- the wire -----------------------------------------------------------------------------------------------------
-
-    async def _json(self, command: str, arguments: Sequence[str] = (), **keywords: Any) -> dict[str, Any]:
-        return _parsed(await self._call(command, arguments, **keywords), self.address)
-
-    async def _call(
-        self,
-        command: str,
-        arguments: Sequence[str] = (),
-        options: Mapping[str, str] | None = None,
-        *,
-        body: bytes | None = None,
-        limit: float = LIMIT,
-    ) -> bytes:
-        url, parameters = self._request(command, arguments, options or {})
-        form = None if body is None else self._multipart(body)
-        headers = {"Content-Type": f"multipart/form-data; boundary={self._boundary}"} if form is not None else None
-        try:
-            async with self._open_session().post(
-                url, params=parameters, data=form, headers=headers, timeout=aiohttp.ClientTimeout(total=limit)
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        if response.status != 200:
-            raise refused(_message(answer), response.status)
-        return answer
-
-    def _request(self, command: str, arguments: Sequence[str], options: Mapping[str, str]) -> tuple[str, list[tuple[str, str]]]:
-        return f"{self.address.url}/api/v0/{command}", [*(("arg", each) for each in arguments), *options.items()]
-
-    def _multipart(self, body: bytes) -> bytes:
-        edge = self._boundary.encode()
-        disposition = b'Content-Disposition: form-data; name="file"; filename="data"\r\n'
-        kind = b"Content-Type: application/octet-stream\r\n"
-        return b"--%b\r\n%b%b\r\n%b\r\n--%b--\r\n" % (edge, disposition, kind, body, edge)
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise unreachable(self.address, "the client is closed")
-        if self._session is None:
-            connector: aiohttp.BaseConnector
-            if self.address.socket:
-                connector = aiohttp.UnixConnector(self.address.socket, limit=0)
-            else:
-                connector = aiohttp.TCPConnector(limit=0)
-            headers = {"Authorization": self._auth} if self._auth else None
-            self._session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar())
-        return self._session
-
-    def _unreachable(self, error: Exception) -> KuboUnreachable:
-        if isinstance(error, TimeoutError):
-            return unreachable(self.address, "no answer in time")
-        return unreachable(self.address, getattr(error, "strerror", None) or str(error) or type(error).__name__)
-
-
-def _parsed(answer: bytes, address: object) -> dict[str, Any]:
-    try:
-        value = json.loads(answer)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise KuboRefused(f"{address} does not answer as Kubo does", "check [kubo] api in the config")
-    return value
-
-
-def _message(answer: bytes) -> str:
-    """Kubo's own words out of an error answer, which is JSON or plain text."""
-    try:
-        value = json.loads(answer)
-    except ValueError:
-        return answer[:300].decode("utf-8", "replace")
-    return str(value.get("Message", "")) if isinstance(value, dict) else str(value)[:300]
+        return await self._wire.json(command)

@@ -78,7 +78,7 @@ async def test_oversize_and_unknown_things_are_refused_in_one_line(client: KuboC
     with pytest.raises(KuboRefused, match="/x/"):
         await client.p2p_listen("/y/no", loopback_target(9))
     with pytest.raises(KuboRefused) as unknown:
-        await client._call("p2p/nonsense")
+        await client.ask("p2p/nonsense")
     assert "dragon doctor" in unknown.value.hint
     with pytest.raises(ValueError, match="name what"):
         await client.p2p_close()
