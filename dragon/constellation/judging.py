@@ -49,14 +49,16 @@ def judge(text: str) -> Event | str:
 class Judges:
     """One process, and more of them when there is much to do; each answers in the order in which it is asked."""
 
-    def __init__(self) -> None:
-        self._judges: list[_Judge] = []
+    def __init__(self, first: _Judge) -> None:
+        self._judges = [first]
         self._judged = 0
+        self._growing = asyncio.Lock()
 
     async def judge(self, texts: Sequence[str]) -> list[Event | str]:
         """Return, for each message, the checked event or the reason why there is none."""
-        if self._judged >= MANY * len(self._judges) and len(self._judges) < PROCESSES:
-            self._judges.append(await _Judge.start())
+        async with self._growing:
+            if self._judged >= MANY * len(self._judges) and len(self._judges) < PROCESSES:
+                self._judges.append(await _Judge.start())
         self._judged += len(texts)
         share = -(-len(texts) // len(self._judges)) or 1
         parts = [texts[start : start + share] for start in range(0, len(texts), share)]
@@ -71,8 +73,8 @@ class Judges:
 
 @asynccontextmanager
 async def judges() -> AsyncIterator[Judges]:
-    """Judges whose processes end with the block."""
-    found = Judges()
+    """Judges whose processes end with the block; the first one starts now, and is up when events come. Raises `LocalError`."""
+    found = Judges(await _Judge.start())
     try:
         yield found
     finally:
@@ -88,10 +90,15 @@ class _Judge:
 
     @classmethod
     async def start(cls) -> _Judge:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", MODULE,  # -P: what lies in the folder where the sync was started is not imported
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        """Start one. Raises `LocalError`."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", MODULE,  # -P: what lies in the folder where the sync was started is not imported
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            said = error.strerror or str(error)
+            raise LocalError(f"no process that verifies events can be started: {said}", "see `ulimit -a`") from None
         return cls(process)
 
     async def end(self) -> None:

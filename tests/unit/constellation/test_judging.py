@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,29 @@ async def test_verdicts_are_those_of_here_in_order() -> None:
 async def test_nothing_is_asked_in_vain() -> None:
     async with judges() as judging:
         assert await judging.judge([]) == []
+
+
+async def test_it_starts_before_there_is_anything_to_verify() -> None:
+    """Its 0.1 s pass while the relays are compared."""
+    async with judges() as judging:
+        assert pid(judging) > 0
+
+
+async def test_one_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(LocalError, match="can be started: No such file"):
+        async with judges():
+            pass
+
+
+async def test_however_many_peers_ask_at_once_the_processes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging_module, "MANY", 1)
+    monkeypatch.setattr(judging_module, "PROCESSES", 2)
+    async with judges() as judging:
+        await judging.judge([message(NOTE)])
+        answers = await asyncio.gather(*(judging.judge([message(NOTE)]) for _ in range(6)))
+        assert answers == [[checked(NOTE)]] * 6
+        assert len(judging._judges) == 2
 
 
 async def test_answers_find_those_who_asked_also_when_one_gives_up() -> None:
