@@ -109,8 +109,9 @@ def decode(data: bytes) -> list[Range]:
 
 def size(each: Range) -> int:
     """Return a ceiling of the bytes that a range takes in a message, with a skip before it."""
-    bounds = 2 * (MAX_VARINT + 2) + len(each.lower.prefix) + len(each.upper.prefix)
-    return bounds + len(each.fingerprint) + ID_SIZE * len(each.ids) + MAX_VARINT
+    bounds = sum(_digits(bound.timestamp + 1) + 1 + len(bound.prefix) for bound in (each.lower, each.upper))
+    count = _digits(len(each.ids)) if each.mode is Mode.ID_LIST else 0
+    return bounds + 2 + count + len(each.fingerprint) + ID_SIZE * len(each.ids)
 
 
 def _put_bound(out: bytearray, bound: Bound, clock: int) -> int:
@@ -124,6 +125,11 @@ def _put_bound(out: bytearray, bound: Bound, clock: int) -> int:
     out += _varint(len(bound.prefix))
     out += bound.prefix
     return clock
+
+
+def _digits(number: int) -> int:
+    """Return how many bytes `_varint` needs."""
+    return max(-(-number.bit_length() // 7), 1)
 
 
 def _varint(number: int) -> bytes:

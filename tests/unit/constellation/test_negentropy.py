@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,13 @@ def test_what_is_left_out_is_skipped(ranges: list[Range]) -> None:
 @given(messages())
 def test_the_size_of_a_range_is_a_ceiling(ranges: list[Range]) -> None:
     assert len(encode(ranges)) <= 1 + sum(size(each) for each in ranges)
+
+
+def test_the_ceiling_is_not_far_off() -> None:
+    """A message that is taken for full too early costs a round trip."""
+    points = [Bound(1_700_000_000 + 30 * number, bytes([number % 250 + 1])) for number in range(2000)]
+    ranges = [Range(*ends, Mode.FINGERPRINT, b"f" * 16) for ends in pairwise(points)]
+    assert sum(size(each) for each in ranges) < 1.6 * len(encode(ranges))
 
 
 @given(st.binary(max_size=200))
