@@ -26,8 +26,7 @@ MESSAGE_ROOM = 40_000
 LEAST_ROOM = 2000
 """Bytes of a negentropy message that any relay takes."""
 
-
-HEAD_START = 0.05
+HEAD_START = 0.02
 """Seconds after which our own relay is taken to be busy reading: one that holds nothing answers sooner, and then the peer need
 not read its set at all."""
 
