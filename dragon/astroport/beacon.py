@@ -141,14 +141,15 @@ def _of_facts(facts: StationFacts) -> dict[str, Any]:
         "qdrant_veteran_days": facts.veteran_days,
         "provider_tier": facts.tier or None,
     }
+    ip = facts.my_ip or next(filter(None, map(_ipv4_of, facts.addresses)), "127.0.0.1")
     return {
         "hostname": facts.hostname,
-        "myIP": facts.my_ip or "127.0.0.1",
+        "myIP": ip,
         "myASTROPORT": "http://127.0.0.1:12345",
         "myIPFS": facts.my_ipfs,
         "myRELAY": facts.relay,
         "uSPOT": facts.uspot,
-        "astroport": f"http://{facts.my_ip or '127.0.0.1'}:12345",
+        "astroport": f"http://{ip}:12345",
         "g1station": f"{facts.my_ipfs}/ipns/{facts.node_id}",
         "g1swarm": f"{facts.my_ipfs}/ipns/{facts.channel}" if facts.channel else "",
         "captain": facts.captain,
@@ -166,6 +167,11 @@ def _of_facts(facts: StationFacts) -> dict[str, Any]:
         "economy": {"multipass_count": facts.multipass_count, "zencard_count": facts.zencard_count},
         "capacities": {key: value for key, value in capacities.items() if value is not None},
     }
+
+
+def _ipv4_of(address: str) -> str:
+    """Return the IPv4 address of a multiaddress, "" of another one. The station's own cache of it goes with the daily wipe."""
+    return address.split("/")[2] if address.startswith("/ip4/") else ""
 
 
 def _kept(node_id: str, previous: Mapping[str, Any] | None) -> dict[str, Any]:

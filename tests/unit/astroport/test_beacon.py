@@ -47,6 +47,22 @@ def test_our_own_has_the_types_that_readers_expect() -> None:
     assert all(value is not None for value in document.values())
 
 
+@pytest.mark.parametrize(
+    ("my_ip", "addresses", "says"),
+    [
+        ("198.51.100.1", ("/ip4/192.0.2.7/tcp/4001",), "198.51.100.1"),
+        ("", ("/ip6/2001:db8::7/tcp/4001", "/ip4/192.0.2.7/tcp/4001"), "192.0.2.7"),
+        ("", ("/ip6/2001:db8::7/tcp/4001",), "127.0.0.1"),
+        ("", (), "127.0.0.1"),
+    ],
+)
+def test_the_address_of_a_station_whose_scripts_found_none_is_that_of_its_kubo(
+    my_ip: str, addresses: tuple[str, ...], says: str
+) -> None:
+    document = own_document(facts(ID, my_ip=my_ip, addresses=addresses), (), NOW)
+    assert (document["myIP"], document["astroport"]) == (says, f"http://{says}:12345")
+
+
 def test_a_document_of_ours_is_made_anew() -> None:
     before = own_document(facts(ID, captain="old@example.org"), ["ssh"], NOW - 400)
     assert own_document(facts(ID), ["ollama"], NOW, before) == own_document(facts(ID), ["ollama"], NOW)
