@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from dragon.config import ConnectSettings
@@ -242,6 +243,28 @@ async def test_an_answer_that_has_begun_is_never_begun_again(world: World, daemo
     assert await end_of(client) in ("reset", "end")
     assert world.info.moved == 0
     assert await who(result.port) == world.providers[1 - first].alias
+
+
+async def test_a_web_socket_lives_as_long_as_its_provider_and_the_next_one_reaches_another(
+    world: World, daemons: list[KuboDaemon]
+) -> None:
+    await two_providers(world, daemons)
+    result = await open_forward(world)
+    first = world.of(result.provider)
+    large = os.urandom(1 << 20)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
+        async with session.ws_connect(f"{result.url}/live") as talk:
+            for number in range(20):
+                await talk.send_str(f"word {number}")
+                assert await talk.receive_str() == f"word {number}"
+            await talk.send_bytes(large)
+            assert await talk.receive_bytes() == large
+            world.daemons[first].kill()
+            assert (await talk.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+        async with session.ws_connect(f"{result.url}/live") as talk:
+            await talk.send_str("again")
+            assert await talk.receive_str() == "again"
+    assert world.info.alias == world.providers[1 - first].alias
 
 
 async def test_what_runs_through_a_frozen_provider_ends_all_of_it(world: World, daemons: list[KuboDaemon]) -> None:
