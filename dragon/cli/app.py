@@ -9,6 +9,7 @@ import typer
 
 from dragon.cli import output, tables
 from dragon.cli.astroport import app as astroport
+from dragon.cli.examples import examples
 from dragon.cli.sync import app as sync
 from dragon.errors import UsageError
 from dragon.home import Home
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from dragon.client import Control
 
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,8 +56,10 @@ def _known_slugs(incomplete: str) -> list[str]:
         return []
 
 
-Slug = Annotated[str, typer.Argument(help="Service, such as ollama.", autocompletion=_known_slugs)]
-AnySlug = Annotated[str | None, typer.Argument(help="One service; all without it.", autocompletion=_known_slugs)]
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="Service, such as ollama.", autocompletion=_known_slugs)]
+AnySlug = Annotated[
+    str | None, typer.Argument(metavar="[SLUG]", help="One service; all without it.", autocompletion=_known_slugs)
+]
 
 
 def _node() -> Control:
@@ -66,17 +68,23 @@ def _node() -> Control:
     return Control(Home.locate())
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "dragon serve --dry-run",
+        "dragon serve --swarm ourtown --alias kitchen",
+        "dragon serve --join /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…",
+    )
+)
 def serve(
-    alias: Annotated[str | None, typer.Option(help="What people call this node.")] = None,
-    swarm: Annotated[str | None, typer.Option(help="Name of the swarm.")] = None,
-    join: Annotated[list[str] | None, typer.Option(help="Address of a peer to connect to (repeatable).")] = None,
+    alias: Annotated[str | None, typer.Option(metavar="NAME", help="What people call this node.")] = None,
+    swarm: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the swarm.")] = None,
+    join: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="A peer to connect to (repeatable).")] = None,
     isolated: Annotated[bool | None, typer.Option("--isolated/--public", help="Talk to nobody but --join peers.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print exactly what would be published, and end.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")] = False,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="An error as JSON; a dry run is JSON always.")] = False,
 ) -> None:
     """Run a node in the foreground.
 
@@ -88,7 +96,7 @@ def serve(
     serve_until_stopped(Home.locate(), overrides, dry_run=dry_run, level=-1 if quiet else int(verbose))
 
 
-@app.command()
+@app.command(epilog=examples("dragon demo --once"))
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the story instead of staying up.")] = False,
 ) -> None:
@@ -101,14 +109,14 @@ def demo(
     raise typer.Exit(tell(once=once))
 
 
-@app.command()
+@app.command(epilog=examples("dragon status --json"))
 def status(as_json: Json = False) -> None:
     """Show this node."""
     document = _node().status()
     output.print_json(document) if as_json else output.print_table(tables.status(document))
 
 
-@app.command()
+@app.command(epilog=examples("dragon doctor", "dragon doctor --fix"))
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Apply the fixes that are offered, after asking.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -123,7 +131,7 @@ def doctor(
     raise typer.Exit(examine(Home.locate(), _node(), fix=fix, yes=yes, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog=examples("dragon peers --watch"))
 def peers(
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask peers for news first.")] = False,
     as_json: Json = False,
@@ -135,20 +143,29 @@ def peers(
     _listing("peers", None, tables.peers, as_json, watch)
 
 
-@app.command()
+@app.command(epilog=examples("dragon services", "dragon services ollama --json"))
 def services(slug: AnySlug = None, as_json: Json = False, watch: Watch = False) -> None:
     """List what is offered, and by whom."""
     _listing("services", slug, tables.services, as_json, watch)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "dragon forward ollama",
+        "dragon forward ollama auto --where model=llama3.2",
+        "dragon forward comfyui 2 --port 8188",
+        "dragon forward ollama --pool auto",
+    )
+)
 def forward(
     slug: Slug,
-    target: Annotated[str, typer.Argument(help="auto, a provider's number, alias, or 4 or more letters of its id.")] = "auto",
+    target: Annotated[
+        str, typer.Argument(metavar="[TARGET]", help="auto, a provider's number, alias, or 4 or more letters of its id.")
+    ] = "auto",
     where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label (repeatable).")] = None,
     via: Annotated[str | None, typer.Option(metavar="ROUTE", help="Only this route: local, ssh6, ssh4 or p2p.")] = None,
     spread: Annotated[bool, typer.Option("--spread", help="Choose anew for every connection.")] = False,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The local port.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="The local port.")] = None,
     pool: Annotated[str | None, typer.Option(metavar="N|auto", help="Keep N providers warm, or as many as needed.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Hand the port to Kubo: a tenth faster, no failover.")] = False,
     as_json: Json = False,
@@ -166,13 +183,13 @@ def forward(
     return output.note(f"{slug} on {provider} by {opened.get('route')}{', already open' if opened.get('reused') else ''}")
 
 
-@app.command()
+@app.command(epilog=examples("dragon forwards --watch"))
 def forwards(as_json: Json = False, watch: Watch = False) -> None:
     """List the open forwards."""
     _listing("forwards", None, tables.forwards, as_json, watch)
 
 
-@app.command()
+@app.command(epilog=examples("dragon providers ollama"))
 def providers(slug: Slug, as_json: Json = False, watch: Watch = False) -> None:
     """Show how providers performed.
 
@@ -181,7 +198,7 @@ def providers(slug: Slug, as_json: Json = False, watch: Watch = False) -> None:
     _listing("providers", slug, tables.providers, as_json, watch)
 
 
-@app.command()
+@app.command(epilog=examples("dragon off ollama", "dragon off"))
 def off(slug: AnySlug = None, as_json: Json = False) -> None:
     """Close the forwards of a service, or all of them."""
     closed = _node().off(slug)
@@ -191,7 +208,7 @@ def off(slug: AnySlug = None, as_json: Json = False) -> None:
         output.print_line("no forward was open" if not closed else f"closed {closed} forward{'s' if closed > 1 else ''}")
 
 
-@app.command()
+@app.command(epilog=examples("dragon explain ollama"))
 def explain(slug: Slug, as_json: Json = False) -> None:
     """Tell why a provider is chosen.
 
@@ -247,9 +264,9 @@ def me(words: Annotated[list[str] | None, typer.Argument(metavar="SERVICE [WORD]
     raise typer.Exit(obey(words or []))
 
 
-@app.command()
+@app.command(epilog=examples("dragon ensure --tags '#search #image'"))
 def ensure(
-    tags: Annotated[str, typer.Option("--tags", help="Tags of a message, such as '#search #image'.")] = "",
+    tags: Annotated[str, typer.Option("--tags", metavar="TEXT", help="Tags of a message, or all of it.")] = "",
     as_json: Json = False,
 ) -> None:
     """Connect all that a request needs.

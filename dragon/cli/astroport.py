@@ -11,23 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dragon.cli import output
+from dragon.cli.examples import examples
 
 if TYPE_CHECKING:
     from dragon.astroport.shims import Shim
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-@app.callback()
-def astroport() -> None:
+@app.callback(invoke_without_command=True)
+def astroport(context: typer.Context) -> None:
     """What an Astroport station needs of Dragon."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-@app.command()
+@app.command(epilog=examples("dragon astroport shims ~/services"))
 def shims(
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where the *.me.sh go.")] = None,
     nostr: Annotated[Path | None, typer.Option(metavar="DIR", help="Where NIP-101's sync scripts go.")] = None,
@@ -61,7 +64,7 @@ def shims(
     return None
 
 
-@app.command()
+@app.command(epilog=examples("dragon astroport takeover --dry-run", "dragon astroport takeover --yes"))
 def takeover(
     system: Annotated[
         bool | None, typer.Option("--system/--user", help="A service of the machine, or of this user (the default).")
@@ -84,7 +87,7 @@ def takeover(
     raise typer.Exit(take_over(system=system, publisher=publisher, nostr=folder, dry_run=dry_run, yes=yes, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog=examples("dragon astroport release --dry-run"))
 def release(dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
     """Put back what `takeover` replaced."""
     from dragon.cli.station import give_back
@@ -109,13 +112,16 @@ def start(as_json: Json = False) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show what of the station is Dragon's and what is the Bash scripts'."""
+    """Show who does what on this station.
+
+    What is Dragon's, and what is the Bash scripts'.
+    """
     from dragon.cli.station import show
 
     show(as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("dragon astroport keys --dry-run"))
 def keys(
     remove: Annotated[bool, typer.Option("--remove", help="Take Dragon's block out of authorized_keys.")] = False,
     dry_run: DryRun = False,

@@ -27,6 +27,10 @@ LONGEST_SENTENCE = 400
 """Characters of a cell that says what is wrong: that must not be cut."""
 
 
+FOLDED = 20
+"""Columns that the last cell of a table must have left on a terminal to be folded; with fewer it is a ribbon of syllables."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One value of a table; `style` is how a terminal shows it."""
@@ -68,7 +72,7 @@ def print_table(table: Table) -> None:
         sys.stdout.write("".join(f"{line}\n" for line in plain(table)))
         return
     console = _console()
-    console.print(_rich(table))
+    console.print(_rich(table, console.width))
 
 
 def watch(documents: Iterable[Any], as_json: bool, render: Callable[[Any], Table]) -> None:
@@ -100,7 +104,7 @@ def _watch_terminal(documents: Iterator[Any], render: Callable[[Any], Table]) ->
 
     with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
         for document in documents:
-            live.update(_rich(render(document)), refresh=True)
+            live.update(_rich(render(document), live.console.width), refresh=True)
 
 
 def _console() -> Console:
@@ -109,7 +113,8 @@ def _console() -> Console:
     return Console(highlight=False, emoji=False, markup=False)
 
 
-def _rich(table: Table) -> RichTable | str:
+def _rich(table: Table, columns: int) -> RichTable | str:
+    """Return `table` for a terminal of `columns`: as it is, with a folded last cell, or else one row under the other."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -117,9 +122,36 @@ def _rich(table: Table) -> RichTable | str:
     if not table.rows:
         return table.empty
     headed = any(table.columns)
-    shown = RichTable(box=box.SIMPLE_HEAD if headed else None, pad_edge=False, show_header=headed)
+    if headed and not _fits(table, columns):
+        return _stacked(table)
+    shown = RichTable(
+        box=box.SIMPLE_HEAD if headed else None, padding=(0, 1 if headed else 2, 0, 0), pad_edge=False, show_header=headed
+    )
     for column in table.columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=headed and column != table.columns[-1])
     for row in table.rows:
         shown.add_row(*(Text(cell.shown, style=cell.style) for cell in row))
+    return shown
+
+
+def _fits(table: Table, columns: int) -> bool:
+    widths = [max(width(cell.shown) for cell in cells) for cells in zip(*table.rows, strict=True)]
+    widths = [max(found, width(column)) for found, column in zip(widths, table.columns, strict=True)]
+    return sum(widths[:-1]) + min(widths[-1], FOLDED) + len(GAP) * len(widths) <= columns
+
+
+def _stacked(table: Table) -> RichTable:
+    """Return every row as lines of `column  value`, without those that say nothing, and a blank line after each row."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    shown.add_column(style="dim", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for number, row in enumerate(table.rows):
+        if number:
+            shown.add_row("", "")
+        for column, cell in zip(table.columns, row, strict=True):
+            if cell.shown:
+                shown.add_row(column, Text(cell.shown, style=cell.style))
     return shown

@@ -1,0 +1,79 @@
+"""Help texts: every command has one, and what they show as examples can be typed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import pytest
+import typer
+
+from dragon.cli.app import app
+from dragon.cli.main import run
+
+ROOT = typer.main.get_command(app)
+
+
+def commands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        if not inner.hidden:
+            yield from commands(inner, *words, name)
+
+
+COMMANDS = list(commands(ROOT))
+
+
+def help_of(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
+    assert run([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(words, capsys)
+    assert shown.startswith(("Usage: ", "dragon me"))
+    assert all(len(line) <= 80 for line in shown.splitlines() if "`dragon me" not in line)
+    assert "..." not in shown.replace("ARGS]...", ""), "a first line that a list of commands would cut"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_examples_are_commands_that_are_understood(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, examples = help_of(words, capsys).partition("Example")
+    for line in examples.splitlines()[1:]:
+        program, *typed = shlex.split(line)
+        assert program == "dragon"
+        assert typed[: len(words)] == list(words)
+        command = ROOT
+        for word in words:
+            command = command.commands[word]  # type: ignore[attr-defined]
+        command.make_context("dragon", typed[len(words) :])
+
+
+def test_the_main_commands_have_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("serve", "forward", "peers", "services", "explain", "doctor", "off", "ensure"):
+        assert "Example" in help_of((name,), capsys)
+
+
+@pytest.mark.parametrize("words", [[], ["astroport"]], ids=["dragon", "astroport"])
+def test_a_group_alone_is_a_question_for_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Usage: dragon")
+    assert "Commands:" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("frobnicate", "dragon --help"),
+        ("peers --jsn", "dragon peers --help"),
+        ("astroport frobnicate", "dragon astroport --help"),
+        ("astroport takeover --dry", "dragon astroport takeover --help"),
+        ("sync frobnicate", "dragon sync --help"),
+    ],
+)
+def test_wrong_words_name_the_page_of_their_command(words: str, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words.split()) == 2
+    assert capsys.readouterr().err.endswith(f"; see: {page}\n")
