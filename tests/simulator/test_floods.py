@@ -54,9 +54,10 @@ def test_a_hundred_thousand_identities_leave_memory_bounded_and_known_nodes_inta
     assert {one.node_id for one in view.providers("ollama", at=10.0)} == friends
     assert not friends & set(gone)
     assert len(gone) == 100_000 - 500
-    assert len(view._marks) <= 550
-    assert len(view._seen) <= 4096
-    assert len(view._rates) <= 2 * policy.carriers
+    seen, rates = view._admitting.remembered
+    assert len(view._roster.marks) <= 550
+    assert seen <= 4096
+    assert rates <= 2 * policy.carriers
     assert len(view._roster._deadlines) <= 2 * 550 + 64
     assert grown < 64, f"{grown:.0f} MB for 100,000 identities that are not held"
     for friend in FRIENDS:
