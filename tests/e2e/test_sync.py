@@ -67,8 +67,9 @@ def a_post(
     text = (
         f"[catalogue.strfry]\nport = {relay.port}\naccept = [200, 426]\n[constellation]\nauthors = {keys}\ndays = 30\n{tables}"
     )
-    node = make_node(alias, catalogue='only = ["strfry"]', tables=text, swarm="constellation", **fields)
-    return Post(node.start(), relay)
+    node = make_node(alias, catalogue='only = ["strfry"]', tables=text, swarm="constellation", **fields).start()
+    wait_for(lambda: node.json("status")["offers"] == 1, BOUND, partial(told, node))
+    return Post(node, relay)
 
 
 @pytest.fixture(scope="module")
