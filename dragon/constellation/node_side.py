@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,7 +85,8 @@ class Constellation:
         people, own = await self._named(), await self.own()
         members = self._members()
         told = await self.gathering.ask_all((node.node_id, node.alias) for node in members if node.trust == "signed")
-        made = union(pubkeys((*own, *_station_keys(members))), told)
+        stations = islice(pubkeys(_station_keys(self._nodes())), MOST_PER_NODE)
+        made = union(pubkeys((*own, *stations)), told)
         return {
             "swarm": self._view.swarm,
             "uplanet": self._uplanet(),
@@ -123,17 +125,20 @@ class Constellation:
         return bool(self.relay() and self._members() and await self.own())
 
     def _members(self) -> list[NodeView]:
-        """Return the live nodes of our constellation that offer a relay, without ourselves, by alias."""
-        uplanet = self._uplanet()
+        """Return the live nodes of our constellation that offer a relay, by alias."""
         nodes = [
-            node
-            for node in self._view.nodes(self._clock.monotonic())
-            if node.state == "live"
-            and not node.is_self
-            and any(offer.slug == SLUG for offer in node.manifest.offers)
-            and (not uplanet or node.manifest.station.get("uplanet") == uplanet)
+            node for node in self._nodes() if node.state == "live" and any(offer.slug == SLUG for offer in node.manifest.offers)
         ]
         return sorted(nodes, key=lambda node: (node.alias.casefold(), node.node_id))
+
+    def _nodes(self) -> list[NodeView]:
+        """Return the other nodes of our UPlanet, and off a station of the swarm, those left out that are only shown."""
+        uplanet = self._uplanet()
+        return [
+            node
+            for node in self._view.nodes(self._clock.monotonic())
+            if not node.is_self and node.usable and (not uplanet or node.manifest.station.get("uplanet") == uplanet)
+        ]
 
     def _uplanet(self) -> str:
         """Return the UPlanet of this station as its manifest says it; "" elsewhere."""
@@ -172,6 +177,6 @@ class _Nobody:
 
 
 def _station_keys(nodes: Sequence[NodeView]) -> list[str]:
-    """Return the keys that other stations say are their own and their captain's: words of signed manifests."""
+    """Return the keys that other stations say are their own and their captain's, whether or not they offer a relay now."""
     fields: list[Mapping[str, object]] = [node.manifest.station for node in nodes]
     return [str(field[name]) for field in fields for name in ("hex", "captain_hex") if name in field]

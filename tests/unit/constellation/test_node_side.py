@@ -120,6 +120,27 @@ async def test_only_nodes_of_the_same_uplanet_are_of_a_stations_constellation(tm
     assert document["uplanet"] == "g1A"
 
 
+async def test_keys_of_all_stations_count_also_of_those_without_a_relay_now(tmp_path: Path) -> None:
+    """ASTROPORT facts 4.2: captain and node of every station in the swarm."""
+    here = Here(tmp_path, Files())
+    here.member("silent", "strfry", hex=key("silent"))
+    here.world.wait(3600)
+    here.member("no relay", "ollama", hex=key("node"), captain_hex=key("captain"))
+    document = await here.constellation.document()
+    assert set(document["hexes"]) == {key("silent"), key("node"), key("captain")}
+    assert document["peers"] == []
+
+
+async def test_a_station_that_is_only_shown_is_neither_peer_nor_author(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    for alias, usable in (("admitted", True), ("shown", False)):
+        manifest = Signer(alias).manifest(here.world.now_ms, ("strfry",), alias=alias, station={"hex": key(alias)})
+        here.world.view.learn(manifest, at=here.world.at, now_ms=here.world.now_ms, usable=usable)
+    document = await here.constellation.document()
+    assert [peer["alias"] for peer in document["peers"]] == ["admitted"]
+    assert document["hexes"] == [key("admitted")]
+
+
 async def test_silent_nodes_are_no_peers(tmp_path: Path) -> None:
     here = Here(tmp_path)
     here.member("alpha", "strfry")
