@@ -37,9 +37,9 @@ def ending(document: Document) -> Iterator[Line]:
         yield "INFO", f"Processing peer: {peer['alias']} ({peer['id']})"
         if peer["state"] == "ok":
             yield "INFO", f"Collected {peer['received']} events"
-            yield "INFO", f"backfill successful for {peer['id']}: {', '.join(peer_facts(peer))}"
+            yield "INFO", f"WebSocket backfill successful for {peer['id']}: {', '.join(peer_facts(peer))}"
         else:
-            yield "ERROR", f"backfill failed for {peer['id']}: {peer['error'] or peer['state']}"
+            yield "ERROR", f"WebSocket backfill failed for {peer['id']}: {peer['error'] or peer['state']}"
         if summed(peer["rejected"]):
             yield "WARN", f"rejected events of {peer['id']}: {reasons(peer['rejected'])}"
     counted = stats({int(kind): number for kind, number in document["by_kind"].items()})

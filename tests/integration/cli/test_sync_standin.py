@@ -129,7 +129,7 @@ def test_each_run_has_a_log_of_its_own_and_errors_add_up(home: Home, zen: Path, 
     assert station.log.count("Starting Astroport") == 1
     assert read_by_the_station(station.log)["SYNC_PEERS.success"] == 1
     errors = (station.strfry / "constellation-backfill.error.log").read_text().splitlines()
-    assert len([line for line in errors if "[ERROR] backfill failed for" in line]) == 2
+    assert len([line for line in errors if "[ERROR] WebSocket backfill failed for" in line]) == 2
     assert not [line for line in errors if "[INFO]" in line]
 
 

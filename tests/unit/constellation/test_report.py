@@ -297,6 +297,7 @@ def test_the_stations_reader_finds_every_count(tmp_path: Path) -> None:
     assert lines[-1].endswith("Backfill process completed")
     counted = [len(re.findall(words, text)) for words in ("Processing peer:", "backfill successful", "backfill failed")]
     assert counted == [2, 1, 1], "what the former trigger's report counts"
+    assert len(re.findall("WebSocket.*failed", text)) == 1, "what the report script counts as failures"
 
 
 def test_the_fields_of_a_stats_line_are_the_scripts_own_in_their_order() -> None:
