@@ -223,7 +223,9 @@ class NodeBackend:
         return {"offering": self._offering.on, "offers": len(self._serving.offers())}
 
     async def reload(self) -> Document:
-        return {"changed": await self._reload()}
+        keys = await self._reload()
+        applied = [key for key in keys if key.startswith("catalogue.")]
+        return {"changed": applied, "restart": [key for key in keys if key not in applied]}
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._listeners.append(callback)

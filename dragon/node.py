@@ -29,6 +29,7 @@ from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock
 from dragon.config import Settings, reload_settings
+from dragon.config.changes import changed_keys
 from dragon.connect import Forwards, KuboOwner, Serving
 from dragon.connect.offering import Offering
 from dragon.connect.routes import Route, RouteName
@@ -195,19 +196,15 @@ class Node:
                 self.serving.update(survey)
 
     async def reload(self) -> list[str]:
-        """Read the settings again and apply those of the catalogue; return the keys that changed. Raises `ConfigError`."""
+        """Read the settings again and apply those of the catalogue; return all keys that changed. Raises `ConfigError`."""
         before = self._settings
         settings = await asyncio.to_thread(lambda: on_station(reload_settings(self._home, before), os.environ))
         if self.station is not None:
             self.station.reload()
+        changed = changed_keys(self._settings, settings)
         if settings.catalogue == self._settings.catalogue:
-            return []
+            return changed
         catalogue = catalogue_of(settings.catalogue)
-        changed = [
-            f"catalogue.{name}"
-            for name in type(settings.catalogue).model_fields
-            if getattr(settings.catalogue, name) != getattr(self._settings.catalogue, name)
-        ]
         self._settings = self._settings.model_copy(update={"catalogue": settings.catalogue})
         self._catalogue = catalogue
         self.serving.replace_catalogue(catalogue)

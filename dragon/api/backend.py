@@ -111,7 +111,10 @@ class Backend(Protocol):
         ...
 
     async def reload(self) -> Document:
-        """Read the settings again; return `{changed: [key…]}`. Only the catalogue's parts change in a running node."""
+        """Read the settings again; return `{changed: [key…], restart: [key…]}`: what counts now, and from the next start on.
+
+        Only the catalogue's parts change in a running node.
+        """
         ...
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:

@@ -242,12 +242,15 @@ def env(slug: Slug, as_json: Json = False) -> None:
 def reload(as_json: Json = False) -> None:
     """Let the node read its settings again.
 
-    A service that became private is withdrawn at once.
+    What concerns services counts at once: one that became private is withdrawn. The rest waits for the next start.
     """
     document = _node().reload()
     if as_json:
         return output.print_json(document)
-    return output.print_line(f"changed: {', '.join(str(key) for key in document.get('changed', [])) or 'nothing'}")
+    output.print_line(f"changed: {', '.join(document['changed']) or 'nothing'}")
+    if document["restart"]:
+        output.print_line(f"from the node's next start on: {', '.join(document['restart'])}")
+    return None
 
 
 @app.command(

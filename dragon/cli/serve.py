@@ -101,11 +101,13 @@ async def _reload(home: Home) -> None:
     from dragon.client import Control
 
     try:
-        changed = (await asyncio.to_thread(Control(home).reload))["changed"]
+        read = await asyncio.to_thread(Control(home).reload)
     except DragonError as error:
         log.error("the settings stay as they were: %s", error)
     else:
-        log.info("settings read again; changed: %s", ", ".join(changed) or "nothing")
+        log.info("settings read again; changed: %s", ", ".join(read["changed"]) or "nothing")
+        if read["restart"]:
+            log.warning("from the node's next start on: %s", ", ".join(read["restart"]))
 
 
 def _reason(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -111,6 +111,7 @@ class PlainBackend:
         self.known_services: list[Document] = [{"slug": "ollama", "providers": [a_provider()]}]
         self.open: list[Document] = []
         self.performed: list[Document] = [a_performance()]
+        self.restart: list[str] = []
         self.findings: list[Document] = [
             {"name": "kubo", "ok": True, "detail": "0.43.0", "fix": "", "fixable": False},
             {"name": "pubsub", "ok": False, "detail": "off", "fix": "ipfs config --json Pubsub.Enabled true", "fixable": True},
@@ -233,7 +234,7 @@ class PlainBackend:
 
     async def reload(self) -> Document:
         self._step("reload")
-        return {"changed": ["catalogue.private"]}
+        return {"changed": ["catalogue.private"], "restart": self.restart}
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         self.listeners.append(callback)

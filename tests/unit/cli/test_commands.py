@@ -107,7 +107,9 @@ def test_a_variable_name_that_is_a_command_is_never_printed(node: ServedBackend,
 
 def test_reload_and_refresh(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
     assert text_of("reload", capsys) == "changed: catalogue.private\n"
-    assert json_of("reload", capsys) == {"changed": ["catalogue.private"]}
+    assert json_of("reload", capsys) == {"changed": ["catalogue.private"], "restart": []}
+    node.backend.restart = ["node.alias"]
+    assert text_of("reload", capsys) == "changed: catalogue.private\nfrom the node's next start on: node.alias\n"
     text_of("peers --refresh", capsys)
     assert ("refresh",) in node.backend.asked
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragon.config import Settings, alias_from, load_settings, reload_settings
+from dragon.config.changes import changed_keys
 from dragon.errors import ConfigError
 from dragon.home import Home
 
@@ -241,6 +242,21 @@ def test_reading_again_keeps_the_flags(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "config.toml").write_text('[catalogue]\nonly = ["strfry"]\n')
     after = reload_settings(Home(tmp_path), before)
     assert (after.catalogue.only, after.catalogue.private) == (("strfry",), ("ssh",))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("", "", []),
+        ('[node]\nalias = "a"', '[node]\nalias = "b"', ["node.alias"]),
+        ("", '[catalogue]\nprivate = ["ollama"]\n[gate]\nconnections = 5', ["catalogue.private", "gate.connections"]),
+        ("[catalogue.ollama]\nport = 1", "[catalogue.ollama]\nport = 2", ["catalogue.ollama"]),
+        ("[catalogue.b]\nport = 1\n[catalogue.a]\nport = 2", "[catalogue.b]\nport = 1", ["catalogue.a"]),
+        ("", '[ssh.qdrant]\noff = true\n[ssh]\nhost = "x"', ["ssh.host", "ssh.qdrant"]),
+    ],
+)
+def test_what_changed_is_named_as_it_is_written(tmp_path: Path, before: str, after: str, changed: list[str]) -> None:
+    assert changed_keys(load(tmp_path, before), load(tmp_path, after)) == changed
 
 
 @given(st.text(max_size=80))
