@@ -42,6 +42,7 @@ _MAIL = re.compile(r"[^\s@/\x00-\x1f\x7f\"'`$\\<>;|&]{1,64}@[A-Za-z0-9][A-Za-z0-
 _G1 = re.compile(r"g1[1-9A-HJ-NP-Za-km-z]{40,60}|[1-9A-HJ-NP-Za-km-z]{43,44}")
 _CHANNEL = re.compile(r"/ipns/(k51[a-z0-9]{40,80}|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(?![a-zA-Z0-9])")
 _NUMBER = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
+_COORDINATE = re.compile(r"(?<![A-Za-z0-9_])(LAT|LON)=[\"']?(-?\d{1,3}(?:\.\d{1,9})?)(?![A-Za-z0-9.])")
 _IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _TIER = re.compile(r"[a-z][a-z-]{0,31}")
 _HOST_WORD = re.compile(r"[^A-Za-z0-9-]+")
@@ -118,9 +119,9 @@ def read_facts(
     )
     ip = read_text(zen.tmp / "my_ip_cache").split(" ")[0] or read_text(zen.root / "♥Box")
     my_ipfs = said.get("myIPFS") or _text(document, "myIPFS") or DEFAULT_IPFS
-    gps = read_document(zen.balise(node_id) / "GPS.json")
-    latitude = _number(gps.get("lat")) or _number(document.get("STATION_LAT"))
-    longitude = _number(gps.get("lon")) or _number(document.get("STATION_LON"))
+    place, gps = _place(zen.root / "GPS"), read_document(zen.balise(node_id) / "GPS.json")
+    latitude = place.get("LAT") or _number(gps.get("lat")) or _number(document.get("STATION_LAT"))
+    longitude = place.get("LON") or _number(gps.get("lon")) or _number(document.get("STATION_LON"))
     capacities = measured if isinstance(measured := found.get("capacities"), dict) else {}
     power, machine = _whole(capacities.get("power_score")), measure()
     home = Path(environ.get("HOME") or Path.home())
@@ -136,7 +137,7 @@ def read_facts(
         my_ipfs=my_ipfs,
         relay=said.get("myRELAY") or _derived(my_ipfs, "ws", "relay", 7777),
         uspot=said.get("uSPOT") or _derived(my_ipfs, "http", "u", 54321),
-        uplanet=_matching(_G1, said.get("UPLANETG1PUB", "")) or _matching(_G1, _text(document, "UPLANETG1PUB")),
+        uplanet=_uplanet(zen, said, document),
         g1pub=_matching(_G1, said.get("NODEG1PUB", "")) or _matching(_G1, _text(document, "NODEG1PUB")),
         paf=_number(said.get("PAF")) or _number(document.get("PAF")),
         ncard=_number(said.get("NCARD")) or _number(document.get("NCARD")),
@@ -239,6 +240,21 @@ def _user(environ: Mapping[str, str]) -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return ""
+
+
+def _uplanet(zen: Zen, said: Mapping[str, str], document: Mapping[str, Any]) -> str:
+    """Return the name of the station's UPlanet: what is set, else what its scripts keep of it, else what they published."""
+    for text in (said.get("UPLANETG1PUB", ""), read_text(zen.tmp / "UPLANETG1PUB"), _text(document, "UPLANETG1PUB")):
+        if found := _matching(_G1, text):
+            return found
+    return ""
+
+
+def _place(file: Path) -> dict[str, str]:
+    """Return the LAT and LON that the station's scripts keep and source (one line or two, with comments); nothing of half."""
+    lines = (line.partition("#")[0] for line in read_text(file).splitlines())
+    place = dict(_COORDINATE.findall("\n".join(lines)))
+    return place if len(place) == 2 else {}
 
 
 def _hex_of(zen: Zen, node_id: str, document: Mapping[str, Any]) -> str:

@@ -80,6 +80,43 @@ def test_a_station_in_use(zen: Zen) -> None:
 
 
 @pytest.mark.parametrize(
+    ("env", "kept", "published", "known"),
+    [
+        (G1, "g1" + "L" * 47, "g1" + "M" * 47, G1),
+        ("", G1 + "\n", "g1" + "M" * 47, G1),
+        ("$(id)", "", G1, G1),
+        ("", "a[$(id)]", G1, G1),
+        ("", "", "", ""),
+    ],
+)
+def test_a_uplanet_is_known_by_what_the_scripts_keep_of_it(zen: Zen, env: str, kept: str, published: str, known: str) -> None:
+    """The scripts derive it from a secret and keep the result; a 12345.json of ours would say nothing of it."""
+    put(zen, "Astroport.ONE/.env", f"UPLANETG1PUB={env}\n")
+    put(zen, "tmp/UPLANETG1PUB", kept)
+    put(zen, "tmp/<id>/12345.json", json.dumps({"ipfsnodeid": ID, "UPLANETG1PUB": published}))
+    assert read(zen).uplanet == known
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("LAT=43.60; LON=-1.44\n", ("43.60", "-1.44")),
+        ("# where we are\nLAT=48.8566    # Latitude (Paris)\nLON='2.3522'\n", ("48.8566", "2.3522")),
+        ("LAT=0.1.2; LON=1\n", ("7", "8")),
+        ("LAT=$(touch canary); LON=a[$(id)]\n", ("7", "8")),
+        ("#LAT=1; LON=2", ("7", "8")),
+        ("FLAT=1;BALLON=2", ("7", "8")),
+        ("", ("7", "8")),
+    ],
+)
+def test_where_the_station_is_stands_in_a_file_that_no_wipe_takes(zen: Zen, text: str, place: tuple[str, str]) -> None:
+    put(zen, "tmp/<id>/12345.json", json.dumps({"ipfsnodeid": ID, "STATION_LAT": "7", "STATION_LON": "8"}))
+    put(zen, "GPS", text)
+    found = read(zen)
+    assert (found.latitude, found.longitude) == place
+
+
+@pytest.mark.parametrize(
     ("mine", "relay", "uspot"),
     [
         ("http://127.0.0.1:8080", "ws://127.0.0.1:7777", "http://127.0.0.1:54321"),
@@ -98,7 +135,7 @@ def test_addresses_follow_that_of_the_gateway(zen: Zen, mine: str, relay: str, u
 
 
 FILES = (
-    "game/secret.nostr", "game/players/.current/.player", "tmp/<id>/12345.json", "tmp/<id>/HEX", "tmp/<id>/GPS.json",
+    "game/secret.nostr", "game/players/.current/.player", "tmp/<id>/12345.json", "tmp/<id>/HEX", "tmp/<id>/GPS.json", "GPS",
     "tmp/<id>/z_ssh.pub", "tmp/<id>/_MySwarm.owl.html", "tmp/my_ip_cache", "Astroport.ONE/.env", "../.ssh/id_ed25519.pub",
     "♥Box",
 )  # fmt: skip
