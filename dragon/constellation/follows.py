@@ -8,12 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dragon.constellation.asking import read
 from dragon.constellation.event import Unsound, checked
-from dragon.constellation.frames import document
+from dragon.constellation.frames import Frame, document
 from dragon.constellation.friends import LONGEST_LIST, Circle, asked, circle
 from dragon.constellation.keys import pubkeys
 from dragon.constellation.places import Places
 from dragon.constellation.relay import Patience, Relay, connected
+from dragon.constellation.wanted import batches
 from dragon.home import write_atomically
 
 log = logging.getLogger(__name__)
@@ -44,16 +46,10 @@ async def find_circle(url: str, people: Sequence[str], patience: Patience | None
 async def follow_lists(relay: Relay, authors: Sequence[str]) -> dict[str, list[str]]:
     """Return the newest sound follow list of each of `authors` who has one. Raises `RelayFailed`."""
     newest: dict[str, tuple[int, list[str]]] = {}
-    for start in range(0, len(authors), AT_ONCE):
-        batch = authors[start : start + AT_ONCE]
-        wanted, name = frozenset(batch), relay.name()
-        await relay.send("REQ", name, {"kinds": [FOLLOWS], "authors": list(batch), "limit": MOST_LISTS})
-        while True:
-            frame = await relay.next()
-            if frame.sub != name or frame.verb not in ("EVENT", "EOSE", "CLOSED"):
-                continue
-            if frame.verb != "EVENT":
-                break
+    for batch in batches(tuple(authors), AT_ONCE):
+        wanted, page = frozenset(batch), list[Frame]()
+        await read(relay, [{"kinds": [FOLLOWS], "authors": list(batch), "limit": MOST_LISTS}], [page])
+        for frame in page:
             found = document(frame.text)
             try:
                 event = checked(found)
@@ -62,7 +58,6 @@ async def follow_lists(relay: Relay, authors: Sequence[str]) -> dict[str, list[s
                 continue
             if event.kind == FOLLOWS and event.pubkey in wanted and event.created_at > newest.get(event.pubkey, (-1, []))[0]:
                 newest[event.pubkey] = (event.created_at, followed(found["tags"]))
-        await relay.send("CLOSE", name)
     return {author: names for author, (_, names) in newest.items()}
 
 

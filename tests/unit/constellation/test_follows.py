@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.testbed.backend import a_constellation
 from tests.testbed.events import Author, authors
 from tests.testbed.ports import free_port
 from tests.testbed.relays import Relay
+from tests.unit.constellation.relays import Bad, bad_relay
 from tests.unit.constellation.test_lock import FLOCK_AND_PID, held_by
 
 NOW = int(time.time())
@@ -51,6 +53,17 @@ async def test_friends_and_theirs_are_found_by_the_newest_sound_lists(relay: Rel
 async def test_a_relay_that_is_away_is_told() -> None:
     with pytest.raises(RelayFailed):
         await find_circle(f"ws://127.0.0.1:{free_port()}", ["ab" * 32], QUICK)
+
+
+async def test_a_relay_that_refuses_is_told_and_takes_no_friends_away() -> None:
+    """An empty answer would empty the list that the relay's write policy reads."""
+
+    async def refusing(bad: Bad, message: list[Any]) -> None:
+        await bad.say("CLOSED", message[1], "error: too busy")
+
+    async with bad_relay(refusing) as url:
+        with pytest.raises(RelayFailed, match="too busy"):
+            await find_circle(url, ["ab" * 32], QUICK)
 
 
 def test_tags_that_name_nobody_are_passed_over() -> None:
