@@ -23,7 +23,7 @@ from dragon.connect.reach import Reach, Reaches
 from dragon.connect.routes import Destination, LocalRoute, Route, RouteName
 from dragon.connect.trial import Trial
 from dragon.connect.ways import Way, ranked, ways
-from dragon.errors import DragonError, NoProvider, PeerUnreachable, SshRefused, UnknownService
+from dragon.errors import DragonError, KuboError, NoProvider, PeerUnreachable, SshRefused, UnknownService
 from dragon.probe import CatalogueEntry
 from registry_schema.labels import labels_match
 
@@ -425,6 +425,8 @@ class Finder:
             ):  # once more: Kubo cuts one in thousands, and a gate refuses whom its node has not heard of yet
                 await self._introduce_to(node_id)
                 answer = await self._trial.run(entry, port, where, within=within)
+                if answer.cut_short and route.name == "p2p":
+                    answer = replace(answer, why=f"{answer.why} ({await self._why_cut(node_id)})")
         except (PeerUnreachable, SshRefused) as error:
             why = await self._blame(reach, route, str(error))
             if forced and isinstance(error, SshRefused):
@@ -449,6 +451,14 @@ class Finder:
             return why
         reach.excuse(why)
         return f"{why} (not held against it: {ours})"
+
+    async def _why_cut(self, node_id: str) -> str:
+        """Return what ends every connection to a node before an answer: a tunnel tells no more."""
+        try:
+            connected = await self.look_at_peers()
+        except KuboError:
+            return "our own Kubo does not answer"
+        return "it does not admit us, or its service is down" if node_id in connected else "its node cannot be reached"
 
     async def _introduce_to(self, node_id: str) -> None:
         if self._introduce is not None:

@@ -128,6 +128,11 @@ async def test_a_provider_that_vanished_between_choice_and_dial(world: World, ku
         result = await world.me.forwards.forward(ForwardRequest("ollama"))
         assert result.provider == beta.node_id
         await world.me.forwards.off(None)
+    daemons[2].kill()
+    with pytest.raises(NoProvider) as caught:
+        await world.me.forwards.forward(ForwardRequest("ollama"))
+    assert "beta: " in caught.value.hint
+    assert "its node cannot be reached" in caught.value.hint
 
 
 async def test_kill_9_of_the_providers_kubo_under_a_sticky_forward(world: World, kubo_factory: MakeKubo) -> None:
