@@ -215,14 +215,6 @@ def listening() -> list[Socket]:
         return watch.look() or []
 
 
-def listening_fingerprint() -> int:
-    """Return a number that changes when a listening socket opens, closes or passes to another one on the same address.
-
-    Comparable within this process only.
-    """
-    return hash(tuple(listening()))
-
-
 def established(port: int) -> list[Socket]:
     """Return the established connections whose local port is `port`."""
     if sys.platform == "linux":

@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 Thousandths: TypeAlias = Annotated[int, Field(ge=0, le=1000)]
-Amount: TypeAlias = Annotated[int, Field(ge=0, le=limits.MAX_NUMBER)]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Health: TypeAlias = Literal["passing", "warning", "critical", "unknown"]
 Scheme: TypeAlias = Literal["http", "https", "ws", "wss", "ssh", "tcp"]

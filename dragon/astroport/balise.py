@@ -94,12 +94,6 @@ class Balise:
         order = Order(token, frozenset({*files, DOCUMENT, page}), render, reads=(DOCUMENT, MANIFEST, page))
         return self._told(self._layer.lay({self._node_id: order}), before)
 
-    def withdraw(self) -> tuple[str, ...]:
-        """Take away every file of ours, the directory too where nothing else is in it; return their names."""
-        self._adopt_lost()
-        laid = self._layer.lay({})
-        return tuple(_bare(name) for name in laid.removed)
-
     def _written(self) -> int | None:
         """Return the time that the moats tell, ours or another's; None where they tell none."""
         text = read_text(self._folder / MOATS)

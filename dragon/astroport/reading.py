@@ -71,7 +71,6 @@ class Listing:
 
     slugs: tuple[str, ...]
     has_manifest: bool
-    has_moats: bool
     has_beacon: bool
     hostname: str = ""
     level: str = ""
@@ -136,7 +135,6 @@ def read_listing(names: Iterable[str]) -> Listing:
     return Listing(
         slugs=tuple(slugs[:MAX_OFFERS]),
         has_manifest=MANIFEST in held,
-        has_moats=MOATS in held,
         has_beacon=BEACON in held,
         hostname=pages[0] if pages else "",
         level=level,

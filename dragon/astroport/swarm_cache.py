@@ -71,10 +71,6 @@ class SwarmCache:
         self._seen = {node.node_id: self._claimed(node.node_id) for node in shown}
         return self._layer.lay({node.node_id: self._order(node.manifest, catalogue) for node in shown})
 
-    def withdraw(self) -> tuple[str, ...]:
-        """Take away every file of ours; return their names as `node id/file`."""
-        return self._layer.lay({}).removed
-
     def _belongs(self, node: NodeView) -> bool:
         if node.is_self or node.node_id == self._self_id or node.trust not in self._trusted or node.manifest.leaving:
             return False

@@ -6,7 +6,6 @@ locks ─► stamp ─► friends ─► ways ─► synchronise ─► friends 
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from dragon.config import ConstellationSettings
     from dragon.constellation.outcome import Outcome
     from dragon.constellation.places import Places
-
-log = logging.getLogger(__name__)
 
 FRIENDS_PATIENCE = 30.0
 """Seconds for the friends to be asked of our own relay: 2,000 lists take about one."""

@@ -64,9 +64,8 @@ PORT_ATTEMPTS = 3
 class ManagedDaemon:
     """A daemon of our own; `async with` starts and stops it.
 
-    Attributes: `api` (multiaddr), `ports`, `node_id`, `pid`, `restarts`, `started_at` (ms since the epoch), `adopted`,
-    `trouble` (one line while it is down or hangs, else empty), `before_stop` (awaited before the daemon is told to stop:
-    close subscriptions there).
+    Attributes: `api` (multiaddr), `ports`, `node_id`, `pid`, `restarts`, `adopted`, `trouble` (one line while it is down or hangs,
+    else empty), `before_stop` (awaited before the daemon is told to stop: close subscriptions there).
     """
 
     def __init__(
@@ -92,7 +91,6 @@ class ManagedDaemon:
         self.ports = Ports(0, 0)
         self.node_id = ""
         self.restarts = 0
-        self.started_at = 0
         self.adopted = False
         self.trouble = ""
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
@@ -151,7 +149,7 @@ class ManagedDaemon:
         if ports is not None and fit:
             self.ports = ports
             if await self._answers():
-                self._process, self.adopted, self.started_at = process, True, self._clock.now_ms()
+                self._process, self.adopted = process, True
                 log.info("Kubo (pid %d) was left running by a node that is gone: adopted", pid)
                 return True
         log.info("Kubo (pid %d) was left running by a node that is gone, and %s: stopped", pid, "hangs" if fit else "differs")
@@ -193,7 +191,6 @@ class ManagedDaemon:
         except TimeoutError:
             await process.kill()
             raise KuboUnreachable(f"Kubo did not answer within {START_LIMIT:.0f} s", f"see {self._home.kubo_log}") from None
-        self.started_at = self._clock.now_ms()
         self.trouble = ""
         log.info("Kubo runs (pid %d, %s)", process.pid, self.api)
 

@@ -22,9 +22,6 @@ PAUSE = 0.1
 EARLIEST, LATEST = 0.8, 0.97
 """A beat comes within this share of its interval: three late ones in a row (87 s) are still within a lease of three."""
 
-LEASE_BEATS = 3
-"""Beats that a lease lasts: two may be lost."""
-
 
 class Beat:
     """Tells when the next publication is due; `published` after each one."""
@@ -35,26 +32,15 @@ class Beat:
         self._last = -math.inf
         self._beat_at = -math.inf
         self._change_at: float | None = None
-        self.count = 0
-        """Publications so far."""
 
     @property
     def due_at(self) -> float:
         """When to publish next: at once before the first time."""
         return self._beat_at if self._change_at is None else min(self._beat_at, self._change_at)
 
-    @property
-    def has_change(self) -> bool:
-        """True while a change waits to be published."""
-        return self._change_at is not None
-
     def interval(self, live: int) -> float:
         """Return the seconds between two beats in a swarm of `live` nodes, before jitter."""
         return self._heartbeat * stretch(live)
-
-    def ttl(self, live: int) -> int:
-        """Return the whole seconds that a manifest published now asks to be believed."""
-        return math.ceil(LEASE_BEATS * self.interval(live))
 
     def changed(self, at: float) -> None:
         """What we say has changed at `at`."""
@@ -66,4 +52,3 @@ class Beat:
         self._change_at = None
         self._last = at
         self._beat_at = at + self.interval(live) * self._rng.uniform(EARLIEST, LATEST)
-        self.count += 1

@@ -7,7 +7,6 @@ what a tunnel cut short is asked once more (KUBO.md, p2p trap 2); a dial that ha
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -18,15 +17,13 @@ from dragon.clock import Clock
 from dragon.errors import PeerUnreachable, ProtocolError
 from dragon.kubo.tunnels import Tunnels
 from dragon.kubo.types import LOOPBACK
-from dragon.registry.answering import Answering, Handler, Limits, aged
+from dragon.registry.answering import Answering, Handler, IsKubo, Limits, aged
 from dragon.registry.channel import Channel, CutShort, Refused
 from dragon.registry.framing import Answer, Ask, Batch, End, batches
 from dragon.registry.intake import Intake, Taken
 from dragon.registry.view import View
 from registry_schema import codec, is_node_id, protocol_name
 from registry_schema.limits import DIGEST_BUCKETS, DIGEST_BYTES, MAX_SEQUENCE
-
-log = logging.getLogger(__name__)
 
 SLUG = "dragon"
 """The slug of the exchange itself; its listener is also the lock against two Dragons on one Kubo (DESIGN §5)."""
@@ -59,7 +56,15 @@ class Exchange:
     """
 
     def __init__(
-        self, node_id: str, tunnels: Tunnels, view: View, intake: Intake, clock: Clock, limits: Limits | None = None
+        self,
+        node_id: str,
+        tunnels: Tunnels,
+        view: View,
+        intake: Intake,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        is_kubo: IsKubo,
     ) -> None:
         self._node_id = node_id
         self._tunnels = tunnels
@@ -67,7 +72,7 @@ class Exchange:
         self._intake = intake
         self._clock = clock
         self._limits = limits or Limits()
-        self._answering = Answering(view, intake, clock, self._limits)
+        self._answering = Answering(view, intake, clock, self._limits, is_kubo)
         self.counters: Counter[str] = Counter()
 
     @property

@@ -46,7 +46,6 @@ class Node:
         self.boot = self.rng.uniform(0, 1e6)
         self.heard_differing = 0
         self.heard_beats = 0
-        self.mismatched_sequences = 0
 
     # -- life -------------------------------------------------------------------------------------------------------------
 

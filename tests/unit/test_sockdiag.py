@@ -89,13 +89,12 @@ def test_hundreds_of_listeners_take_several_messages(stack: ExitStack) -> None:
     assert ours <= {each.local_port for each in sockdiag.listening()}
 
 
-def test_the_fingerprint_changes_when_a_port_passes_to_another_socket(stack: ExitStack) -> None:
+def test_a_port_that_passes_to_another_socket_looks_otherwise(stack: ExitStack) -> None:
     def of(port: int) -> list[Socket]:
         return [each for each in sockdiag.listening() if each.local_port == port]
 
     server, port = listen(stack)
     before = of(port)
-    assert isinstance(sockdiag.listening_fingerprint(), int)
     server.close()
     assert of(port) == []
     listen(stack, port=port)

@@ -26,7 +26,6 @@ PATIENT = 60.0
 """Seconds for what takes one or two on an idle machine."""
 
 UNIT = "dragon-station.service"
-DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
 class Station:

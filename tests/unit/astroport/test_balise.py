@@ -191,18 +191,6 @@ def test_what_the_operator_made_private_is_taken_away_whoever_published_it(balis
     assert document(zen)["dragon_services"] == "icecast,ollama"
 
 
-def test_withdrawing_takes_ours_and_leaves_theirs(balise: Balise, zen: Zen, tmp_path: Path) -> None:
-    lay(balise)
-    (zen.balise(ID) / "20h12.txt").write_text("theirs")
-    gone = Balise(zen, ID, tmp_path / "balise.json").withdraw()
-    assert "x_ollama.sh" in gone
-    assert names(zen.balise(ID)) == ["20h12.txt"]
-    (zen.balise(ID) / "20h12.txt").unlink()
-    lay(balise)
-    balise.withdraw()
-    assert not zen.balise(ID).exists()
-
-
 def test_scripts_of_ours_are_known_without_a_journal(balise: Balise, zen: Zen, tmp_path: Path) -> None:
     lay(balise)
     as_bash_script = zen.balise(ID) / "x_npm.sh"

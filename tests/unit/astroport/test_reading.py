@@ -197,7 +197,7 @@ def test_a_listing_names_what_is_there() -> None:
              "_MySwarm.vm.html", "y_ssh.pub", "x_ssh.pub", "TW"]  # fmt: skip
     listing = read_listing(names)
     assert (listing.slugs, listing.dropped, listing.hostname, listing.level) == (("ollama", "ssh"), 4, "vm", "y")
-    assert (listing.has_beacon, listing.has_moats, listing.has_manifest) == (True, True, False)
+    assert (listing.has_beacon, listing.has_manifest) == (True, False)
     assert read_listing(["dragon.manifest"]).has_manifest
     assert len(read_listing(f"x_s{number}.sh" for number in range(500)).slugs) == MAX_OFFERS
     with pytest.raises(Unreadable, match="entries"):

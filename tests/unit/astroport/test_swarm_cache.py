@@ -234,11 +234,11 @@ def test_a_flood_of_strangers_is_bounded(cache: SwarmCache, zen: Zen, monkeypatc
     assert [each.name for each in zen.swarm.iterdir()] == [B]
 
 
-def test_withdrawing_leaves_others(cache: SwarmCache, zen: Zen) -> None:
+def test_who_goes_leaves_what_others_brought(cache: SwarmCache, zen: Zen) -> None:
     as_fetched(zen, B)
     before = tree(zen)
     cache.lay([station(A, "ollama")], CATALOGUE, NOW)
-    assert f"{A}/x_ollama.sh" in cache.withdraw()
+    assert f"{A}/x_ollama.sh" in cache.lay([], CATALOGUE, NOW).removed
     assert tree(zen) == before
 
 

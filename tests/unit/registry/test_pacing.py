@@ -32,15 +32,12 @@ def test_beats_are_jittered_within_their_interval_and_three_fit_into_a_lease() -
         at = beat.due_at
     assert 30 * EARLIEST <= min(waits) < max(waits) <= 30 * LATEST
     assert max(waits) - min(waits) > 4
-    assert 3 * max(waits) < beat.ttl(10) == 90
-    assert beat.count == 500
+    assert 3 * max(waits) < 90, "within a lease two beats may be lost"
 
 
-@pytest.mark.parametrize(("live", "interval", "ttl"), [(1, 30, 90), (1000, 30, 90), (4000, 60, 180)])
-def test_beats_and_the_lease_they_ask_for_stretch_with_the_swarm(live: int, interval: float, ttl: int) -> None:
-    beat = Beat(30, random.Random(1))
-    assert beat.interval(live) == interval
-    assert beat.ttl(live) == ttl
+@pytest.mark.parametrize(("live", "interval"), [(1, 30), (1000, 30), (4000, 60)])
+def test_beats_stretch_with_the_swarm(live: int, interval: float) -> None:
+    assert Beat(30, random.Random(1)).interval(live) == interval
 
 
 def test_a_burst_of_changes_is_one_publication() -> None:
@@ -48,10 +45,8 @@ def test_a_burst_of_changes_is_one_publication() -> None:
     beat.published(0.0, live=3)
     for at in (5.000, 5.001, 5.004):
         beat.changed(at)
-        assert beat.has_change
         assert beat.due_at == pytest.approx(5.0 + GATHER)
     beat.published(5.006, live=3)
-    assert not beat.has_change
     assert beat.due_at > 20
 
 
