@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from dragon.client import Control
 from dragon.errors import LocalError, NotRunning
 from dragon.home import Home
+from dragon.kubo.ports import any_port
 
 START_BOUND = 120.0
 """Seconds for a node to get ready: a second or two, and a minute on a machine that does three other things."""
@@ -42,7 +42,7 @@ class Node:
     def __init__(self, alias: str, root: Path, swarm: str, binary: Path, join: list[str]) -> None:
         self.alias = alias
         self.home = Home(root / alias)
-        self.port = free_port()
+        self.port = any_port()
         """Where this node would look for an ollama of its own: each looks elsewhere, since all share this machine."""
         self.home.root.mkdir()
         self.home.config_file.write_text(_config(alias, swarm, join, self.port))
@@ -163,12 +163,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait(condition: Callable[[], Found], bound: float, otherwise: str) -> Any:

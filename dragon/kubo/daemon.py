@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from dragon.home import Home
 from dragon.kubo.client import KuboClient
 from dragon.kubo.configuration import Network, Ports, network_of
 from dragon.kubo.diagnosis import ending
+from dragon.kubo.ports import any_port, is_free
 from dragon.kubo.process import MARK, DaemonProcess, executable, left_over, lock_holder
 from dragon.kubo.repo import Repo
 from dragon.kubo.types import LOOPBACK, loopback_target
@@ -64,8 +64,8 @@ PORT_ATTEMPTS = 3
 class ManagedDaemon:
     """A daemon of our own; `async with` starts and stops it.
 
-    Attributes: `api` (multiaddr), `ports`, `node_id`, `pid`, `restarts`, `adopted`, `trouble` (one line while it is down or hangs,
-    else empty), `before_stop` (awaited before the daemon is told to stop: close subscriptions there).
+    Attributes: `api` (multiaddr), `ports`, `node_id`, `pid`, `restarts`, `adopted`, `trouble` (one line while it is down or
+    hangs, else empty), `before_stop` (awaited before the daemon is told to stop: close subscriptions there).
     """
 
     def __init__(
@@ -276,22 +276,6 @@ class ManagedDaemon:
 def _free(kept: Ports | None, network: Network) -> Ports:
     """The kept ports as far as they are free, else others; several addresses of one port must all be free."""
     host = LOOPBACK if network == "isolated" else "0.0.0.0"  # noqa: S104  libp2p listens everywhere, its API never does
-    api = kept.api if kept and _is_free(LOOPBACK, kept.api) else _any_port(LOOPBACK)
-    swarm = kept.swarm if kept and _is_free(host, kept.swarm) else _any_port(host)
+    api = kept.api if kept and is_free(LOOPBACK, kept.api) else any_port(LOOPBACK)
+    swarm = kept.swarm if kept and is_free(host, kept.swarm) else any_port(host)
     return Ports(api, swarm)
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Go does: closing connections do not count
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def _any_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dragon.errors import KuboError, KuboRefused
 from dragon.kubo import journal
 from dragon.kubo.claim import answers, busy, holder_of
 from dragon.kubo.plan import Action, Close, Listener, Open, Plan, Reopen, WantedLeg, make_plan, normal
+from dragon.kubo.ports import any_port
 from dragon.kubo.types import LOOPBACK, Kubo, P2PEntry, loopback_target
 
 log = logging.getLogger(__name__)
@@ -241,7 +241,7 @@ class Tunnels:
     async def _forward(self, protocol: str, node_id: str, port: int | None = None) -> int:
         """Open a forward on `port`, if given and free, else on a free one; return the port."""
         for attempt in range(PORT_ATTEMPTS):
-            chosen = port if port is not None and attempt == 0 else _free_port()
+            chosen = port if port is not None and attempt == 0 else any_port()
             entry = WantedLeg(protocol, node_id, chosen).entry()
             await self._own(entry, False)
             try:
@@ -336,12 +336,6 @@ class Tunnels:
         else:
             self._unwritten = False
         self._journaled = dict(self._ours)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 __all__ = ["Leg", "Listener", "Tunnels"]
