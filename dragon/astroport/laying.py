@@ -188,6 +188,7 @@ class Layer:
         os.mkdir(folder, 0o755, dir_fd=aside)
         place = os.open(folder, FOLDER, dir_fd=aside)
         try:
+            os.fchmod(place, 0o755)  # like its files, whatever the umask is
             for name, file in files.items():
                 create(place, name, file)
         finally:

@@ -78,6 +78,7 @@ def test_permissions_are_those_that_readers_need_whatever_the_umask(layer: Layer
     finally:
         os.umask(before)
     assert (place / "a" / "x").stat().st_mode & 0o777 == 0o755
+    assert (place / "a").stat().st_mode & 0o777 == 0o755
 
 
 def test_nobody_is_asked_for_content_that_still_lies_there(layer: Layer) -> None:
