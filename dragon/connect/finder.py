@@ -10,20 +10,21 @@ import asyncio
 import copy
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dragon.connect import lookup
+from dragon.connect.attempts import Attempts, Introduce
 from dragon.connect.breaker import CLOSED
 from dragon.connect.choice import Candidate, Decision, Strategy, choose
+from dragon.connect.offered import Offered
 from dragon.connect.pulse import Pulse
 from dragon.connect.reach import Reach, Reaches
 from dragon.connect.routes import Destination, LocalRoute, Route, RouteName
 from dragon.connect.trial import Trial
 from dragon.connect.ways import Way, ranked, ways
-from dragon.errors import DragonError, KuboError, NoProvider, PeerUnreachable, SshRefused, UnknownService
+from dragon.errors import NoProvider
 from dragon.probe import CatalogueEntry
 from registry_schema.labels import labels_match
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from dragon.config import ConnectSettings
     from dragon.kubo import Kubo
     from dragon.probe import Catalogue
-    from dragon.registry.entry import NodeView, Provider
+    from dragon.registry.entry import Provider
     from dragon.registry.view import View
 
 log = logging.getLogger(__name__)
@@ -40,20 +41,8 @@ log = logging.getLogger(__name__)
 HEDGE = 1.0
 """Seconds until the next provider is tried beside a silent one: ten times what a healthy test takes across a continent."""
 
-INTRODUCTION = 2.0
-"""Seconds to tell a provider who we are; beyond it the second attempt is made all the same."""
-
-Introduce = Callable[[str], Awaitable[object]]
-"""Tells a node who we are, so that its gate knows us; may raise any `DragonError`."""
-
-CROWD = 64
-"""Providers looked at for one choice: two drawn at random would do (power of two choices), the rest is for retries."""
-
 PROVEN_FOR = 30.0
 """Seconds for which an answer counts as proof, so that nobody need test again: a provider's beat."""
-
-ANY_STATUS = tuple(range(100, 600))
-"""For HTTP services that no catalogue entry describes: any answer shows that a server is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +76,10 @@ class Found:
 
 
 class Finder:
-    """Knows who offers what (view), what was measured (reaches), and how to get there (routes)."""
+    """Brings together who offers what (`offered`), what was measured (`reaches`), and how to get there (`routes`)."""
 
     def __init__(
         self,
-        node_id: str,
         view: View,
         kubo: Kubo,
         catalogue: Catalogue,
@@ -104,81 +92,22 @@ class Finder:
         rng: random.Random,
         introduce: Introduce | None = None,
     ) -> None:
-        self.node_id = node_id
-        self.catalogue = catalogue
+        self.offered = Offered(view, catalogue, clock, rng)
         self.strategy = strategy
         self.reaches = Reaches()
         self.pulse = Pulse(clock, kubo)
         self.routes = routes
         self.relayed: frozenset[str] = frozenset()
-        self._view = view
         self._kubo = kubo
         self._clock = clock
         self._settings = settings
-        self._trial = trial
-        self._rng = rng
-        self._introduce = introduce
+        self._attempts = Attempts(clock, self.pulse, self.reaches, trial, connected=self.look_at_peers, introduce=introduce)
         self._standing: dict[tuple[str, str], str] = {}
         """(slug, route) → the node id found last: left only for a clear gain."""
 
-    def slugs(self, service: str) -> tuple[str, ...]:
-        """Return the slugs that `service` may mean, best first; `UnknownService` when nobody knows it."""
-        return lookup.slugs_of(service, self.catalogue, self._view.slugs(self._clock.monotonic()))
-
-    def providers(self, slug: str) -> Sequence[Provider]:
-        return self._view.providers(slug, at=self._clock.monotonic())
-
-    def standing(self, node_id: str, slug: str) -> str | None:
-        """Return why the node does not offer `slug` at this moment, None when it does."""
-        node = self._view.node(node_id, self._clock.monotonic())
-        if node is None:
-            return "forgotten"
-        if node.state != "live":
-            return node.state
-        if not node.usable:
-            return "signs nothing"
-        return None if any(offer.slug == slug for offer in node.manifest.offers) else f"offers {slug} no more"
-
-    def is_unsigned(self, node_id: str) -> bool:
-        """Tell whether what is known of the node was signed by nobody."""
-        node = self._view.node(node_id, self._clock.monotonic())
-        return node is not None and node.trust == "ipns"
-
-    def _some(self, slug: str, where: Mapping[str, str]) -> list[Provider]:
-        """Return the providers to choose from: all, or of a crowd a random part, so that a choice costs the same anywhere.
-
-        Whoever signs comes into that part first: a crowd that signs nothing takes nobody's place.
-        """
-        everyone = self.providers(slug)
-        if len(everyone) <= CROWD:
-            return list(everyone)
-        at = self._clock.monotonic()
-        signed = self._view.providers(slug, where=where, at=at, signed_only=True)
-        if len(signed) > CROWD:
-            return self._rng.sample(signed, CROWD)
-        fitting = self._view.providers(slug, where=where, at=at)
-        if len(fitting) <= CROWD:
-            return list(fitting)
-        unsigned = [each for each in fitting if each.trust != "signed"]
-        return [*signed, *self._rng.sample(unsigned, CROWD - len(signed))]
-
-    def entry(self, slug: str, offer_port: int, offer_scheme: str) -> CatalogueEntry:
-        """Return the catalogue's entry, or what can be said of a service that only its provider knows."""
-        try:
-            entry = self.catalogue.get(slug)
-        except UnknownService:
-            entry = None
-        if entry is not None and entry.slug == slug:
-            return entry
-        is_http = offer_scheme in ("http", "https", "ws", "wss")
-        bare = CatalogueEntry(slug=slug, port=offer_port, label=slug)
-        return replace(
-            bare, scheme=offer_scheme, test="/" if is_http else None, accept=ANY_STATUS if is_http else ()  # type: ignore[arg-type]
-        )  # fmt: skip
-
     def pick(self, wish: Wish, like: Found, tried: Mapping[str, str]) -> Found | None:
         """Return who would serve one more connection of a forward that `like` serves too, without testing; None: nobody."""
-        providers = self._some(like.slug, wish.where)
+        providers = self.offered.some(like.slug, wish.where)
         decision = self.decide(like.slug, providers, like.route, wish, tried, settled=False)
         if decision.provider is None:
             return None
@@ -223,7 +152,7 @@ class Finder:
 
     def preview(self, slug: str, route: Route) -> Decision:
         """Return who would be taken now, without disturbing whose turn it is."""
-        return self._decide(copy.deepcopy(self.strategy), slug, self._some(slug, {}), route, {}, {}, settled=True)
+        return self._decide(copy.deepcopy(self.strategy), slug, self.offered.some(slug, {}), route, {}, {}, settled=True)
 
     def _decide(
         self,
@@ -249,7 +178,7 @@ class Finder:
     def ways(self, slugs: Sequence[str], offered: Mapping[str, Sequence[Provider]], wish: Wish) -> list[Way]:
         """Return the ways that a search for `wish` tries, in order. Raises `UsageError` for a route that cannot be meant."""
         return ways(
-            [(self._entry_of(slug, offered[slug]), offered[slug]) for slug in slugs],
+            [(self.offered.entry_of(slug, offered[slug]), offered[slug]) for slug in slugs],
             self.routes,
             self._settings.cascade,
             service=wish.service,
@@ -267,7 +196,7 @@ class Finder:
         route = self.routes.get("local")
         if not isinstance(route, LocalRoute):
             return None
-        for slug in self.slugs(wish.service):
+        for slug in self.offered.slugs(wish.service):
             port = route.port(slug, wish.where)
             if port is not None:
                 return slug, port
@@ -279,19 +208,19 @@ class Finder:
         Raises `UnknownService`, `AmbiguousNode`, `UsageError`, and `NoProvider` with what every one of them failed of.
         """
         failed = dict(tried or {})
-        slugs = self.slugs(wish.service)
-        offered = {slug: self._some(slug, wish.where) for slug in slugs}
+        slugs = self.offered.slugs(wish.service)
+        offered = {slug: self.offered.some(slug, wish.where) for slug in slugs}
         everyone = [each for slug in slugs for each in offered[slug]]
         if not isinstance(wish.target, lookup.Auto):
-            named = [each for slug in slugs for each in self.providers(slug)]
-            one = lookup.find(wish.target, named, self._nodes(), wish.service)
+            named = [each for slug in slugs for each in self.offered.providers(slug)]
+            one = lookup.find(wish.target, named, self.offered.nodes(), wish.service)
             slugs = (one.offer.slug,)
             offered = {one.offer.slug: [one]}
             everyone = [one]
         fitting = any(labels_match(each.offer.labels, wish.where) for each in everyone)
         order = [way for way in self.ways(slugs, offered, wish) if fitting or way.own is not None]
         if not order:
-            raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
+            raise lookup.why_nobody(wish.service, slugs, everyone, self.offered.nodes(), wish.where)
         names = {each.node_id: each.alias for each in everyone}
         asked = False
         for way in ranked(order, self._permits):
@@ -307,7 +236,7 @@ class Finder:
                 return found
             failed |= said
         if not failed:
-            raise lookup.why_nobody(wish.service, slugs, everyone, self._nodes(), wish.where)
+            raise lookup.why_nobody(wish.service, slugs, everyone, self.offered.nodes(), wish.where)
         reasons = "; ".join(f"{names.get(node, node)}: {why}" for node, why in list(failed.items())[: lookup.SHOWN])
         raise NoProvider(
             f"{len(failed)} offer {wish.service}, none can be used now"
@@ -321,7 +250,7 @@ class Finder:
 
         `within`: seconds for its answer, where that is less than the settings give a test.
         """
-        return await self._try(found.entry, found.route, found.node_id, {}, within=within)
+        return await self._attempts.attempt(found.entry, found.route, found.node_id, {}, within=within)
 
     async def look_at_peers(self) -> frozenset[str]:
         """Ask Kubo who is connected; remember who is reachable only through a relay. Returns all connected node ids."""
@@ -330,13 +259,6 @@ class Finder:
         connected = {peer.node_id for peer in peers}
         self.relayed = frozenset(connected - direct)
         return frozenset(connected)
-
-    def _nodes(self) -> Sequence[NodeView]:
-        return [node for node in self._view.nodes(self._clock.monotonic()) if not node.is_self or node.manifest.offers]
-
-    def _entry_of(self, slug: str, providers: Sequence[Provider]) -> CatalogueEntry:
-        offer = providers[0].offer if providers else None
-        return self.entry(slug, offer.port if offer else 1, offer.scheme if offer else "tcp")
 
     async def _first_that_works(
         self,
@@ -355,7 +277,7 @@ class Finder:
                 taken = decision.provider
                 if taken is not None:
                     forced = wish.via is not None
-                    trial = asyncio.create_task(self._try(entry, route, taken.node_id, wish.where, forced=forced))
+                    trial = asyncio.create_task(self._attempts.attempt(entry, route, taken.node_id, wish.where, forced=forced))
                     running[trial] = (taken, decision.because)
                 elif not running:
                     for each in decision.others:
@@ -388,83 +310,6 @@ class Finder:
         finally:
             timer.cancel()
         return [trial for trial in running if trial.done()]
-
-    async def _try(
-        self,
-        entry: CatalogueEntry,
-        route: Route,
-        node_id: str,
-        where: Mapping[str, str],
-        *,
-        forced: bool = False,
-        within: float | None = None,
-    ) -> str | None:
-        """Open the way and test the service; None when it works, else why not. Raises `SshRefused` where `forced`."""
-        with self.pulse.beside():
-            return await self._test(entry, route, node_id, where, forced=forced, within=within)
-
-    async def _test(
-        self,
-        entry: CatalogueEntry,
-        route: Route,
-        node_id: str,
-        where: Mapping[str, str],
-        *,
-        forced: bool,
-        within: float | None,
-    ) -> str | None:
-        reach = self.reaches.of(node_id, entry.slug, route.name)
-        began = self._clock.monotonic()
-        reach.attempt(began)
-        try:
-            port = await route.open(node_id, entry.slug)
-            own = route.destinations(entry.slug) is not None
-            answer = await self._trial.run(entry, port, where, unclaimed=own, within=within)
-            if (
-                answer.cut_short and not own
-            ):  # once more: Kubo cuts one in thousands, and a gate refuses whom its node has not heard of yet
-                await self._introduce_to(node_id)
-                answer = await self._trial.run(entry, port, where, within=within)
-                if answer.cut_short and route.name == "p2p":
-                    answer = replace(answer, why=f"{answer.why} ({await self._why_cut(node_id)})")
-        except (PeerUnreachable, SshRefused) as error:
-            why = await self._blame(reach, route, str(error))
-            if forced and isinstance(error, SshRefused):
-                raise
-            return why
-        except asyncio.CancelledError:
-            if self.pulse.ailing() is None:
-                reach.slow(self._clock.monotonic() - began, self._clock.monotonic())
-            raise
-        if answer.why is None:
-            reach.succeed(answer.rtt if self.pulse.ailing() is None else None, self._clock.monotonic())
-            return None
-        return answer.why if answer.unfit else await self._blame(reach, route, answer.why)
-
-    async def _blame(self, reach: Reach, route: Route, why: str) -> str:
-        """Hold a failure against the provider unless we have reason to doubt ourselves; return what is to be said of it."""
-        if route.name == "p2p":
-            await self.pulse.ask_engine()
-        ours = self.pulse.ailing()
-        if ours is None:
-            reach.fail(self._clock.monotonic(), why)
-            return why
-        reach.excuse(why)
-        return f"{why} (not held against it: {ours})"
-
-    async def _why_cut(self, node_id: str) -> str:
-        """Return what ends every connection to a node before an answer: a tunnel tells no more."""
-        try:
-            connected = await self.look_at_peers()
-        except KuboError:
-            return "our own Kubo does not answer"
-        return "it does not admit us, or its service is down" if node_id in connected else "its node cannot be reached"
-
-    async def _introduce_to(self, node_id: str) -> None:
-        if self._introduce is not None:
-            with suppress(DragonError, TimeoutError):
-                async with asyncio.timeout(INTRODUCTION):
-                    await self._introduce(node_id)
 
     def _found(self, entry: CatalogueEntry, route: Route, candidate: Candidate, because: str) -> Found:
         reach = self.reaches.of(candidate.node_id, entry.slug, route.name)

@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dragon.connect import explain, lookup, ports
+from dragon.connect.attempts import Introduce
 from dragon.connect.choice import strategy_named
-from dragon.connect.finder import PROVEN_FOR, Finder, Found, Introduce, Wish
+from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
 from dragon.connect.forward import Forward
 from dragon.connect.opened import Key, Opened, Raw, forced_route, key_of
 from dragon.connect.performance import Performance, performances
@@ -78,7 +79,7 @@ class Forwards:
             **(routes or {}),
         }
         self._finder = Finder(
-            node_id, view, kubo, catalogue, clock, settings,
+            view, kubo, catalogue, clock, settings,
             routes=self._routes, strategy=strategy_named(settings.strategy, rng), trial=self._trial, rng=rng,
             introduce=introduce,
         )  # fmt: skip
@@ -135,13 +136,13 @@ class Forwards:
         nodes = {node.node_id: node for node in self._view.nodes(at)}
         return [
             line
-            for one in self._finder.slugs(slug)
-            for line in performances(one, self._finder.providers(one), self._finder.reaches, nodes, at)
+            for one in self._finder.offered.slugs(slug)
+            for line in performances(one, self._finder.offered.providers(one), self._finder.reaches, nodes, at)
         ]
 
     def explain(self, slug: str) -> explain.Explanation:
         """Return who would serve `slug` now and why, and why not the others. Raises `UnknownService`."""
-        slugs, at = self._finder.slugs(slug), self._clock.monotonic()
+        slugs, at = self._finder.offered.slugs(slug), self._clock.monotonic()
         cascade = tuple(name for name in CASCADES[self._settings.cascade] if name in self._routes)
         nodes = self._view.nodes(at)
         sources = {node.node_id: node.source for node in nodes}
@@ -149,7 +150,7 @@ class Forwards:
         chosen: str | None = None
         is_signed = False
         because = f"nobody offers {slug}"
-        offered = {each: self._finder.providers(each) for each in slugs}
+        offered = {each: self._finder.offered.providers(each) for each in slugs}
         for way in self._finder.ways(slugs, offered, Wish(slug.strip().lower())):
             decision, route = self._finder.preview(way.entry.slug, way.route), way.route.name
             reaches = {
@@ -174,7 +175,7 @@ class Forwards:
 
     def numbered(self, slug: str) -> Sequence[tuple[int, str]]:
         """Return (number, node id) of the providers of `slug`, as `forward SLUG N` counts them."""
-        providers = [each for one in self._finder.slugs(slug) for each in self._finder.providers(one)]
+        providers = [each for one in self._finder.offered.slugs(slug) for each in self._finder.offered.providers(one)]
         return [(n, each.node_id) for n, each in enumerate(lookup.numbered(providers), 1)]
 
     def ports(self) -> frozenset[int]:
@@ -182,7 +183,7 @@ class Forwards:
         return frozenset(each.port for each in self._open)
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
-        self._finder.catalogue = catalogue
+        self._finder.offered.catalogue = catalogue
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call back whenever a forward was opened, closed or leads to somebody else."""
@@ -208,7 +209,7 @@ class Forwards:
             if isinstance(each.way, Forward):
                 each.way.look()
                 silent |= each.way.quiet_nodes()
-                why = self._finder.standing(each.found.node_id, each.found.slug) if each.found.is_node else None
+                why = self._finder.offered.standing(each.found.node_id, each.found.slug) if each.found.is_node else None
                 if why is not None:
                     each.way.doubt(each.found.node_id, why)
         self._vigil.look(silent - {self._node_id})
@@ -236,7 +237,7 @@ class Forwards:
         if change.kind in ("left", "silent", "gone", "changed", "skewed"):
             for each in self._open:
                 if each.found.node_id == change.node_id and isinstance(each.way, Forward):
-                    why = self._finder.standing(change.node_id, each.found.slug)
+                    why = self._finder.offered.standing(change.node_id, each.found.slug)
                     if why is not None:
                         each.way.doubt(change.node_id, why)
 
@@ -289,8 +290,8 @@ class Forwards:
             return None
         target = wish.target
         if not isinstance(target, lookup.Auto):
-            slugs = self._finder.slugs(wish.service)
-            providers = [each for slug in slugs for each in self._finder.providers(slug)]
+            slugs = self._finder.offered.slugs(wish.service)
+            providers = [each for slug in slugs for each in self._finder.offered.providers(slug)]
             nodes = self._view.nodes(self._clock.monotonic())
             if not lookup.find(target, providers, nodes, wish.service).is_self:
                 if forced:
@@ -302,7 +303,7 @@ class Forwards:
                 raise NoProvider(f"{wish.service} does not run here", "start it, or take another provider with `auto`")
             return None
         slug, native = here
-        entry = self._finder.entry(slug, native, "tcp")
+        entry = self._finder.offered.entry(slug, native, "tcp")
         if request.port in (None, native) or request.raw:
             url = url_of(entry.scheme, ports.HOST, native)
             return ForwardResult(slug, self._node_id, "local", ports.HOST, native, url, False)
@@ -355,7 +356,7 @@ class Forwards:
 
     def _is_proven(self, opened: Opened) -> bool:
         if isinstance(opened.way, Raw):
-            return opened.way.leg.up and self._finder.standing(opened.found.node_id, opened.found.slug) is None
+            return opened.way.leg.up and self._finder.offered.standing(opened.found.node_id, opened.found.slug) is None
         fresh = self._clock.monotonic() - opened.found.reach.proven_at < PROVEN_FOR
         return fresh and opened.way.is_healthy()
 
@@ -371,7 +372,7 @@ class Forwards:
 
     def _known(self, slug: str) -> tuple[str, ...]:
         try:
-            return self._finder.slugs(slug)
+            return self._finder.offered.slugs(slug)
         except LocalError:
             if any(slug.strip().lower() in (each.key[0], each.found.slug) for each in self._open):
                 return ()

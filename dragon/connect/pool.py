@@ -75,7 +75,9 @@ class Pool:
 
     def pick(self, tried: Mapping[str, str]) -> Found | None:
         """Return the member that the strategy chooses for one more connection, untested; None when none can serve."""
-        offering = {each.node_id: each for each in self._finder.providers(self._like.slug) if each.node_id in self.members}
+        offering = {
+            each.node_id: each for each in self._finder.offered.providers(self._like.slug) if each.node_id in self.members
+        }
         candidates = [self._finder.candidate(each, self._like.route.name) for each in offering.values()]
         strategy = self._wish.strategy or self._finder.strategy
         decision = choose(candidates, strategy, self._clock.monotonic(), where=self._wish.where, tried=tried)
@@ -97,7 +99,7 @@ class Pool:
         """
         at = self._clock.monotonic()
         for found in list(self.members.values()):
-            why = self._finder.standing(found.node_id, found.slug)
+            why = self._finder.offered.standing(found.node_id, found.slug)
             if why is None and found.reach.breaker.state(at) == "open":
                 why = found.reach.last_failure
             if why is not None:
@@ -135,13 +137,13 @@ class Pool:
     def _outside(self) -> list[Candidate]:
         return [
             self._finder.candidate(each, self._like.route.name)
-            for each in self._finder.providers(self._like.slug)
+            for each in self._finder.offered.providers(self._like.slug)
             if each.node_id not in self.members and not each.is_self
         ]
 
     def _make_way(self, at: float) -> None:
         """Let a member go that signs nothing, where the pool is full and somebody who signs could be in it."""
-        spare = [found for found in self.members.values() if self._finder.is_unsigned(found.node_id)]
+        spare = [found for found in self.members.values() if self._finder.offered.is_unsigned(found.node_id)]
         if spare and len(self.members) == self._scale.size:
             better = (each for each in self._outside() if not each.unsigned and each.breaker.permits(at))
             if any(refusal(each, self._wish.where, at) is None for each in better):

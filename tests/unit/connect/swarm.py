@@ -17,7 +17,7 @@ from pathlib import Path
 from dragon.clock import SystemClock
 from dragon.config import ConnectSettings, GateSettings
 from dragon.connect import Forwards, IsKubo, Serving
-from dragon.connect.finder import Introduce
+from dragon.connect.attempts import Introduce
 from dragon.connect.routes import Route, RouteName
 from dragon.kubo import Kubo
 from dragon.kubo.tunnels import Tunnels

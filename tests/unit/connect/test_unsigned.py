@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dragon.connect.finder import CROWD
+from dragon.connect.offered import CROWD
 from dragon.errors import NoProvider
 from dragon.registry.verdict import Admitted
 from registry_schema import Manifest, make_offer
