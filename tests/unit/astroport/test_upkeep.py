@@ -190,7 +190,7 @@ async def test_what_the_station_s_list_hides_is_applied_without_being_asked(worl
     world.zen.programs.mkdir()
     for number, private in enumerate(("qdrant ollama npm", "qdrant"), 1):
         world.zen.env_file.write_text(f'DRAGON_PRIVATE_SERVICES="{private}"\n')
-        await world.until(lambda number=number: world.renewed == number)
+        await world.until(lambda: world.renewed == number)  # noqa: B023
     world.zen.env_file.write_text('DRAGON_PRIVATE_SERVICES="qdrant"\nPAF=3\n')
     await world.until(lambda: world.upkeep.facts.paf == "3")
     assert world.renewed == 2, "nothing else is a reason"
