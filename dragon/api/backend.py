@@ -71,7 +71,7 @@ class Backend(Protocol):
     async def check(self, slug: str, *, port: int | None, via: str | None) -> Document:
         """Test what `slug` leads to now, opening nothing: `{slug, provider, route, host, port, url, ok, detail, rtt_ms}`.
 
-        A forward at `port` is preferred, then any open forward, then the service of this machine, private or not; with `via`
+        A forward at `port` is preferred, then any open forward, then the service of this machine, offered or not; with `via`
         `local` only that. Raises `UnknownService`, and `NoProvider` when there is none of them.
         """
         ...

@@ -97,6 +97,11 @@ class Connector:
             return standing
         if environment.without_p2p:
             return self._without_p2p()
+        here = self._answers_here()
+        if here is not None and "local" in self._control.explain(self._service.slug)["cascade"]:
+            wished = environment.port or (self._service.usual_port if self._service.insists else None)
+            if wished in (None, here["port"]):
+                return here
         if environment.p2p_port is not None:  # a port for P2P only: what this machine serves itself keeps its own
             try:
                 return self._open("local")
@@ -181,13 +186,14 @@ class Connector:
         try:
             return self._control.forward(self._service.slug, named, via=route, port=port, strategy=strategy)
         except NoProvider:
-            here = self._kept_private() if route in (None, "local") and not isinstance(target, Node) else None
+            here = self._answers_here() if route in (None, "local") and not isinstance(target, Node) else None
             if here is None:
                 raise
             return here
 
-    def _kept_private(self) -> Document | None:
-        """Return the service of this machine that is offered to nobody (qdrant): the node's survey passes it over."""
+    def _answers_here(self) -> Document | None:
+        """Return the service of this machine that answers, also one that is offered to nobody: private, or run in a way of its
+        own."""
         try:
             checked = self._control.check(self._service.slug, via="local")
         except NoProvider:

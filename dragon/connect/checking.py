@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dragon import sockdiag
 from dragon.connect.lookup import slugs_of
 from dragon.connect.ports import HOST
 from dragon.connect.request import ForwardInfo, ForwardRequest, url_of
 from dragon.errors import NoProvider
-from dragon.probe import Catalogue, CatalogueEntry, TestResult, test_service
+from dragon.probe import Catalogue, CatalogueEntry, TestResult, ownership, test_service
 
 if TYPE_CHECKING:
     from dragon.connect.forwards import Forwards
@@ -74,27 +76,40 @@ class Checker:
         try:
             here = await self._forwards.forward(ForwardRequest(slug=service, via="local"))
         except NoProvider as error:
-            private = await self._private(slugs)
-            if private is None:
+            passed_over = await self._passed_over(slugs)
+            if passed_over is None:
                 raise NoProvider(f"no connection to {service}: {error}", f"open one: dragon forward {service}") from error
-            return private
+            return passed_over
         result = await test_service(self._entry(here.slug, here.port), HOST, here.port, timeout=self._timeout)
         return _checked(here.slug, here.provider, here.route, here.port, here.url, result)
 
-    async def _private(self, slugs: Sequence[str]) -> Checked | None:
-        """Return a service of this machine that the survey passes over because it is never offered, if it answers."""
+    async def _passed_over(self, slugs: Sequence[str]) -> Checked | None:
+        """Return a service of this machine that the survey does not offer, if it answers as it should and is no tunnel.
+
+        It is private, or runs otherwise than the catalogue's evidence says (a ComfyUI that nobody made a unit of).
+        """
         known = [self._catalogue().get(slug) for slug in slugs if slug in self._catalogue()]
         tunnels = {entry.leg_port for entry in await self._kubo.p2p_ls()} | self._forwards.ports()
         for entry in known:
-            if entry.private and entry.port not in tunnels:
-                result = await test_service(entry, HOST, entry.port, timeout=self._timeout)
-                if result.ok:
-                    url = url_of(entry.scheme, HOST, entry.port)
-                    return _checked(entry.slug, self._node_id, "local", entry.port, url, result)
+            if entry.port in tunnels:
+                continue
+            result = await test_service(entry, HOST, entry.port, timeout=self._timeout)
+            if result.ok and not await asyncio.to_thread(_is_tunnel, entry.port):
+                url = url_of(entry.scheme, HOST, entry.port)
+                return _checked(entry.slug, self._node_id, "local", entry.port, url, result)
         return None
 
     def _entry(self, slug: str, port: int) -> CatalogueEntry:
         return self._catalogue().get(slug) if slug in self._catalogue() else CatalogueEntry(slug=slug, port=port, label=slug)
+
+
+def _is_tunnel(port: int) -> bool:
+    """Tell whether a port of this machine is the near end of somebody's tunnel, as far as this user may see. Blocks."""
+    try:
+        owners = ownership.read_owners([each for each in sockdiag.listening() if each.local_port == port], {})
+    except OSError:
+        return False
+    return any(ownership.refusal(each, (), is_specific=True) is not None for each in owners.values())
 
 
 def _checked(slug: str, provider: str, route: str, port: int, url: str, result: TestResult) -> Checked:

@@ -31,6 +31,8 @@ class FakeControl:
         self.native: dict[str, int] = {}
         """Where others' services listen, when not where `NATIVE` says."""
         self.private: dict[str, int] = {}
+        """Services of this machine that are offered to nobody, as are those that the catalogue's evidence does not fit."""
+        self.production = False
         self.ssh: tuple[str, ...] = ()
         self.dead: set[str] = set()
         self.taken: set[int] = set()
@@ -95,7 +97,7 @@ class FakeControl:
         return {key: value for key, value in found.items() if key not in ("reused", "key")} | told
 
     def explain(self, slug: str) -> Document:
-        return {"cascade": ["local", *self.ssh, "p2p"]}
+        return {"cascade": ["p2p"] if self.production else ["local", *self.ssh, "p2p"]}
 
     def peers(self) -> list[Document]:
         return [{"id": node_id, "station": station} for node_id, station in self.stations.items()]

@@ -215,6 +215,25 @@ def test_a_private_service_of_this_machine_is_local(call: Caller) -> None:
     assert call("qdrant") == 1
 
 
+@pytest.mark.parametrize(
+    ("production", "variables", "told"),
+    [
+        (False, {}, ("LOCAL", "Local service", "8188")),
+        (False, {"COMFYUI_PORT": "9000"}, ("P2P", OWL, "9000")),
+        (True, {}, ("P2P", OWL, "8188")),
+    ],
+)
+def test_what_answers_here_is_used_whoever_started_it(
+    call: Caller, production: bool, variables: dict[str, str], told: tuple[str, ...]
+) -> None:
+    """As the managers, which look at the port and the API first: a ComfyUI started by hand is no unit, and yet it works."""
+    call.control.private, call.control.production = {"comfyui": 8188}, production
+    assert call("comfyui P2P 1") == 0
+    call("comfyui OFF")
+    assert call("comfyui", **variables) == 0
+    assert call.told("comfyui") == told
+
+
 def test_status_and_test(call: Caller) -> None:
     for word in ("STATUS", "TEST", "MODELS"):
         assert call(f"ollama {word}") == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from dragon.connect.checking import Checker
 from dragon.errors import NoProvider, UnknownService
 from dragon.probe import Finding, load_catalogue
+from tests.testbed.services import start_service
 from tests.unit.connect.sockets import Server, http
 from tests.unit.connect.test_forwards import World
 
@@ -71,11 +73,28 @@ async def test_a_private_service_of_this_machine_counts_unless_it_is_a_tunnel(wo
         await checker(world, {"qdrant": {"port": tunnel.port, "test": "/", "private": True}}).check("qdrant")
 
 
-async def test_nothing_there_is_told_and_nothing_is_opened(world: World) -> None:
+async def test_what_answers_here_counts_though_its_evidence_does_not_fit_unless_it_is_somebodys_tunnel(
+    world: World, tmp_path: Path
+) -> None:
+    async with Server(http("mine")) as mine:
+        found = await checker(world, {"comfyui": {"port": mine.port, "test": "/"}}).check("comfyui", via="local")
+        assert (found.slug, found.route, found.port, found.ok) == ("comfyui", "local", mine.port, True)
+        with pytest.raises(NoProvider):
+            await checker(world, {"comfyui": {"port": mine.port, "test": "/", "accept": [204]}}).check("comfyui")
+    tunnel = await asyncio.to_thread(start_service, "http", name="ssh", home=tmp_path)  # the name is what tells
+    try:
+        with pytest.raises(NoProvider):
+            await checker(world, {"comfyui": {"port": tunnel.port, "test": "/"}}).check("comfyui", via="local")
+    finally:
+        await asyncio.to_thread(tunnel.stop)
+
+
+async def test_nothing_there_is_told_and_nothing_is_opened(world: World, unused_port: Callable[[], int]) -> None:
     await world.add()
-    for slug in ("ollama", "qdrant"):
+    elsewhere = {slug: {"port": unused_port()} for slug in ("ollama", "qdrant")}  # another node may serve their usual ports
+    for slug in elsewhere:
         with pytest.raises(NoProvider, match=f"no connection to {slug}"):
-            await checker(world).check(slug)
+            await checker(world, elsewhere).check(slug)
     with pytest.raises(UnknownService):
         await checker(world).check("olama")
     assert world.me.forwards.list() == []
