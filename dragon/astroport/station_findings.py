@@ -90,8 +90,10 @@ async def _listeners(station: Station, serving: Serving, kubo: Kubo) -> list[Fin
     except KuboError:
         return []  # the daemon's own finding says it
     offered, ungated = {offer.slug for offer in serving.offers()}, set(serving.ungated())
-    gated = ", ".join(sorted(offered - ungated)) or "none"
-    found = [Finding("listeners", True, f"by {_OURS}: {gated}; by {_THEIRS}: {', '.join(sorted(ungated)) or 'none'}")]
+    gated = offered - ungated
+    theirs = (standing.keys() | ungated) - gated  # also of services that Dragon does not offer
+    told = f"by {_OURS}: {', '.join(sorted(gated)) or 'none'}; by {_THEIRS}: {', '.join(sorted(theirs)) or 'none'}"
+    found = [Finding("listeners", True, told)]
     if ungated:
         detail = f"{', '.join(sorted(ungated))}: opened by {_THEIRS} straight to the service, so whoever dials it gets in"
         fix = "; ".join(f"ipfs p2p close --protocol={standing[slug].protocol}" for slug in sorted(ungated & standing.keys()))

@@ -198,6 +198,9 @@ def test_a_listener_of_the_scripts_is_offered_as_it_is_and_replaced_when_it_goes
     wait_for(lambda: beta.dragon.run("forward", "ollama").returncode == 0, BOUND, lambda: beta.dragon.log)
     assert beta.dragon.run("off").returncode == 0
     assert findings(alpha)["listeners"]["detail"] == "by Dragon: none; by the station's scripts: ollama"
+    alpha.ipfs("p2p", "listen", f"/x/npm-{alpha.id}", "/ip4/127.0.0.1/tcp/81")  # what Dragon would not offer
+    assert findings(alpha)["listeners"]["detail"] == "by Dragon: none; by the station's scripts: npm, ollama"
+    alpha.ipfs("p2p", "close", f"--protocol=/x/npm-{alpha.id}")
     alpha.ipfs("p2p", "close", f"--protocol={protocol}")
     wait_for(lambda: findings(alpha)["listeners"]["detail"] == "by Dragon: ollama; by the station's scripts: none", BOUND)
     assert "gate" not in findings(alpha)
