@@ -73,10 +73,13 @@ class Bridge:
         queue, chosen, said, room = self._queues[side], list[Range](), list[Range](), self._message_size
         while queue:
             # A list that no message holds is asked for without it: a server answers any list with all of its own.
-            told = queue[-1] if size(queue[-1]) <= self._message_size else replace(queue[-1], ids=())
-            if chosen and size(told) > room:
+            told, needed = queue[-1], size(queue[-1])
+            if needed > self._message_size:
+                told = replace(told, ids=())
+                needed = size(told)
+            if chosen and needed > room:
                 break
-            room -= size(told)
+            room -= needed
             chosen.append(queue.pop())
             said.append(told)
         chosen.sort(key=lambda each: each.lower)

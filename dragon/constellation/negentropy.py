@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import total_ordering
+from typing import NamedTuple
 
 from dragon.errors import ProtocolError
 
@@ -26,6 +26,8 @@ INFINITY = 2**64 - 1
 MAX_VARINT = 10
 """Bytes of the longest number: 64 bits, seven in each."""
 
+CUT_SHORT = "a negentropy message that ends too early"
+
 
 class Mode(IntEnum):
     """What a range says about what its sender holds in it."""
@@ -35,16 +37,14 @@ class Mode(IntEnum):
     ID_LIST = 2
 
 
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A point of the order: everything at or above (`timestamp`, `prefix` filled up with zeros) lies beyond it."""
+class Bound(NamedTuple):
+    """A point of the order: everything at or above (`timestamp`, `prefix` filled up with zeros) lies beyond it.
+
+    A tuple: bounds are compared 100,000 times where sets of 100,000 differ in 1 %.
+    """
 
     timestamp: int
     prefix: bytes = b""
-
-    def __lt__(self, other: Bound) -> bool:
-        return (self.timestamp, self.prefix) < (other.timestamp, other.prefix)
 
 
 START = Bound(0)
@@ -154,18 +154,18 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if count > len(self._data) - self._at:
-            raise ProtocolError("a negentropy message that ends too early")
+            raise ProtocolError(CUT_SHORT)
         start, self._at = self._at, self._at + count
         return self._data[start : self._at]
 
     def varint(self) -> int:
-        number = 0
-        for _ in range(MAX_VARINT):
-            digit = self.take(1)[0]
+        number, digits = 0, self._data[self._at : self._at + MAX_VARINT]
+        for after, digit in enumerate(digits, self._at + 1):
             number = number << 7 | digit & 0x7F
             if digit < 0x80:
+                self._at = after
                 return number
-        raise ProtocolError("a number too long in a negentropy message")
+        raise ProtocolError("a number too long in a negentropy message" if len(digits) == MAX_VARINT else CUT_SHORT)
 
     def bound(self, clock: int) -> tuple[Bound, int]:
         step = self.varint()
