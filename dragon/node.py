@@ -135,9 +135,9 @@ class Node:
 
         self.tunnels = Tunnels(engine.kubo, home.tunnels_journal, clock, forbidden=lambda: engine.own_ports)
         self.view = View(self.node_id, settings.node.swarm, policy_of(settings), store.marks(settings.node.swarm), rng)
+        is_kubo = KuboOwner(lambda: engine.kubo.address.port, lambda: engine.kubo.address.socket)
         self.serving = Serving(
-            self.node_id, self.tunnels, self._catalogue, self._is_member, clock, settings.gate,
-            is_kubo=KuboOwner(lambda: engine.kubo.address.port, lambda: engine.kubo.address.socket),
+            self.node_id, self.tunnels, self._catalogue, self._is_member, clock, settings.gate, is_kubo=is_kubo,
             forbidden=lambda: engine.own_ports, adopts=zen is not None,
         )  # fmt: skip
         self.offering = Offering(self.serving, store)
@@ -148,7 +148,7 @@ class Node:
         self.registry = Registry(
             engine.kubo, self.tunnels, self.view, store, settings.registry, clock, self.describe,
             join=settings.node.join, ipns=publishes_name(settings), extra_files=self._balise_files, pace=PACE if zen else None,
-            may_publish_name=self._may_publish, rng=rng,
+            may_publish_name=self._may_publish, is_kubo=is_kubo, rng=rng,
         )  # fmt: skip
         self.station = self._station(zen, rng) if zen else None
         self.prober = Prober(self._catalogue, clock=clock, excluded_ports=self._own_ports, own_pids=self._own_pids)

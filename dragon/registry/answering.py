@@ -10,9 +10,9 @@
 | `push`     | {}                | Answer {}: go on; then the caller sends                                            |
 |            | Batch* End        | Answer {admitted}: how many of these were news                                     |
 
-Further questions of other rooms are named with `answer`. The caller is who Kubo says it is: that name bears all costs. Whoever
-breaks the framing or the limits loses the connection, and after a few times is not listened to for a while; nothing that a
-caller does ends more than its own connection.
+Further questions of other rooms are named with `answer`. The caller is who Kubo says it is; that it is Kubo who says so is seen
+by who owns the connecting socket. That name bears all costs: whoever breaks the framing or the limits loses the connection, and
+after a few times is not listened to for a while; nothing that a caller does ends more than its own connection.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[str, codec.Value], Awaitable[codec.Value]]
 """`(caller's node id, body) -> answer`; a `RemoteError` closes the caller's connection, a `LocalError` refuses politely."""
+
+IsKubo: TypeAlias = Callable[[socket.socket], bool]
+"""Tells whether an accepted connection was made by our Kubo: only then does its first line name the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,9 @@ class Limits:
 class Answering:
     """Serves callers on the streams of one listening socket; `accept` is its connection callback."""
 
-    def __init__(self, view: View, intake: Intake, clock: Clock, limits: Limits) -> None:
+    def __init__(self, view: View, intake: Intake, clock: Clock, limits: Limits, is_kubo: IsKubo) -> None:
         self._view = view
+        self._is_kubo = is_kubo
         self._intake = intake
         self._clock = clock
         self._limits = limits
@@ -91,6 +96,10 @@ class Answering:
         """Take one new connection; never raises and never waits."""
         if self._closed or len(self._tasks) >= self._limits.connections:
             self.counters["connections-refused"] += 1
+            writer.transport.abort()
+            return
+        if not self._is_kubo(writer.get_extra_info("socket")):
+            self.counters["local-processes"] += 1  # whatever it writes, nobody of the swarm is speaking (THREATS 14)
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._converse(Channel(reader, writer, patience=self._limits.patience)))

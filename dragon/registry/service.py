@@ -24,6 +24,7 @@ from dragon.config import RegistrySettings
 from dragon.errors import DragonError, KuboError, KuboRefused, KuboUnreachable, StoreError
 from dragon.kubo.tunnels import Tunnels
 from dragon.kubo.types import Identity, Kubo
+from dragon.registry.answering import IsKubo
 from dragon.registry.antientropy import AntiEntropy
 from dragon.registry.backoff import Backoff
 from dragon.registry.beat import Beat
@@ -64,7 +65,8 @@ class Registry:
 
     `join`: addresses of first peers (`ConfigError` when one is none). `ipns`: whether our IPNS name is ours to publish.
     `extra_files`: what else stands in the directory under that name, `pace` how often it is published, `may_publish_name` why
-    it must not be now ("" when it may). Every loop survives a daemon that is away and heals.
+    it must not be now ("" when it may). `is_kubo`: whether a connection to the exchange was made by our
+    Kubo. Every loop survives a daemon that is away and heals.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Registry:
         extra_files: Callable[[], Awaitable[Files]] | None = None,
         pace: Pace | None = None,
         may_publish_name: Callable[[], Awaitable[str]] | None = None,
+        is_kubo: IsKubo,
         rng: random.Random | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - spreads load and picks partners; nothing is kept secret by it
@@ -94,7 +97,7 @@ class Registry:
         self.publishes_name = ipns
         """Whether our IPNS name is ours to publish."""
         self._intake = Intake(view, store, clock, view.swarm)
-        self.exchange = Exchange(view.self_id, tunnels, view, self._intake, clock)
+        self.exchange = Exchange(view.self_id, tunnels, view, self._intake, clock, is_kubo=is_kubo)
         self._gossip = Gossip(kubo, view.self_id, self._topic, self._intake, clock, rng)
         self._publisher = Publisher(
             kubo, view, store, clock, Beat(settings.heartbeat, rng), describe, topic=self._topic, lease=settings.lease, rng=rng

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dragon.clock import SystemClock
 from dragon.config import RegistrySettings
+from dragon.connect import KuboOwner
 from dragon.home import Home
 from dragon.kubo.client import KuboClient
 from dragon.kubo.tunnels import Tunnels
@@ -111,6 +112,7 @@ async def station(
             lambda: here[0].describe(),
             join=join,
             ipns=ipns,
+            is_kubo=KuboOwner(lambda: kubo.address.port),
         )
         here.append(Station(kubo, tunnels, view, store, registry))
         tasks = [asyncio.create_task(tunnels.run()), asyncio.create_task(registry.run())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,3 +128,19 @@ async def test_a_hostile_caller_loses_its_connection_and_nobody_else_waits(
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
         await kubo.p2p_close(protocol=protocol)
+
+
+async def test_a_local_process_that_claims_to_bring_a_node_is_not_heard(
+    kubos: tuple[KuboDaemon, ...], tmp_path: Path, swarm: str, stack: AsyncExitStack
+) -> None:
+    """THREATS 14, at the exchange: whoever is on this machine finds its port in `ipfs p2p ls`."""
+    one, other = await start(stack, kubos[:2], tmp_path, swarm)
+    port = next(each.listener_port for each in await one.kubo.p2p_ls() if each.protocol == f"/x/dragon-{one.id}")
+    for number in range(1, 8):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(other.id.encode() + b"\n" + framing.frame(framing.Ask("sequence", {})))
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        await until(lambda number=number: one.registry.exchange.served["local-processes"] == number)
+    assert (await other.registry.exchange.sequence(one.id)).sequence > 0, "the node itself is heard"

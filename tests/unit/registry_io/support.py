@@ -143,6 +143,7 @@ class Member:
             self.describe,
             ipns=ipns,
             join=join,
+            is_kubo=lambda connection: True,  # the fake daemon lives in this very process
             rng=random.Random(seed),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -32,13 +33,18 @@ class Partner:
     """One exchange on a fake daemon, without a registry around it."""
 
     def __init__(self, network: FakeNetwork, folder: Path, seed: int, limits: Limits = QUICK) -> None:
+        self.impostors = False
         self.clock = ManualClock()
         self.kubo = FakeKubo(network, seed)
         self.id = self.kubo.node_id
         self.view = View(self.id, SWARM, Policy(), {}, random.Random(seed))
         self.intake = Intake(self.view, MemoryStore(), self.clock, SWARM)
         self.tunnels = Tunnels(self.kubo, folder / f"{self.id}.json", self.clock)
-        self.exchange = Exchange(self.id, self.tunnels, self.view, self.intake, self.clock, limits)
+        self.exchange = Exchange(self.id, self.tunnels, self.view, self.intake, self.clock, limits, is_kubo=self.is_kubo)
+
+    def is_kubo(self, connection: socket.socket) -> bool:
+        """The fake daemon lives in this very process; `impostors` says that callers come past it."""
+        return not self.impostors
 
     @property
     def protocol(self) -> str:
@@ -108,6 +114,22 @@ HOSTILE = {
     "push with a wrong count": frame(Ask("push", {})) + frame(End(7)),
     "push of too many": frame(Ask("push", {})) + body({"t": "batch", "e": [[b"", 0]] * 65}),
 }
+
+
+async def test_a_local_process_that_names_a_node_is_not_heard_and_costs_it_nothing(pair: tuple[Partner, Partner]) -> None:
+    """THREATS 14: it could speak for anybody, revive the dead with an age of its choice, or have a victim shunned."""
+    one, other = pair
+    one.impostors = True
+    for data in (frame(Ask("sequence", {})), *[b"\xff\xff\xff\xff"] * 10):
+        async with other.raw(one) as (reader, writer):
+            writer.write(data)
+            with suppress(OSError):
+                assert await reader.read(1) == b""
+    await came_true(lambda: one.exchange.served["local-processes"] == 11)
+    assert one.exchange.served["asked"] == one.exchange.served["protocol-errors"] == 0
+    one.impostors = False
+    assert (await other.exchange.sequence(one.id)).sequence == 0
+    assert one.exchange.served["shunned"] == 0
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
