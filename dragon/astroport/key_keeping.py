@@ -40,7 +40,7 @@ class Look:
 
 class AuthorizedKeys:
     """`file`: ~/.ssh/authorized_keys; `backups`: a folder below DRAGON_HOME; `uplanet`: our UPLANETG1PUB, "" while unknown;
-    `nodes`: node id → `station.hex` of the signed manifests in the view."""
+    `nodes`: node id → NOSTR keys that may speak for it, of the signed manifests in the view."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class AuthorizedKeys:
         *,
         own_id: str,
         uplanet: Callable[[], str],
-        nodes: Callable[[], Mapping[str, str]],
+        nodes: Callable[[], Mapping[str, frozenset[str]]],
         events: Events,
     ) -> None:
         self._file = file
@@ -71,7 +71,7 @@ class AuthorizedKeys:
             )
         before = await asyncio.to_thread(read, self._file)
         now = self._clock.now_ms() // 1000
-        authors = sorted(set(nodes.values()))
+        authors = sorted(frozenset().union(*nodes.values()))
         events = await self._events(authors, now - FRESH) if authors else ()
         selection = await asyncio.to_thread(lambda: select(events, nodes=nodes, uplanet=uplanet, own_id=self._own_id, now=now))
         return Look(plan(before, selection.keys), selection)

@@ -25,6 +25,7 @@ from dragon.astroport.laying import Laid
 from dragon.astroport.publication import Publication
 from dragon.astroport.relay_events import LOCAL_RELAY, station_events
 from dragon.astroport.scripts_running import Script
+from dragon.astroport.station_keys import speakers
 from dragon.astroport.upkeep import Upkeep
 from dragon.astroport.zen import Zen
 from dragon.clock import Clock
@@ -191,10 +192,10 @@ class Station:
     def _key_keeper(self, view: View, home: Home, environ: Mapping[str, str]) -> AuthorizedKeys:
         relay = self._settings.constellation.relay or LOCAL_RELAY
 
-        def signed_keys() -> dict[str, str]:
+        def signed_keys() -> dict[str, frozenset[str]]:
             nodes = (node for node in view.nodes(self._clock.monotonic()) if node.trust == "signed" and node.state == "live")
-            said = ((node.node_id, node.manifest.station.get("hex")) for node in nodes)
-            return {node_id: key for node_id, key in said if isinstance(key, str)}
+            said = {node.node_id: speakers(node.manifest.station) for node in nodes}
+            return {node_id: keys for node_id, keys in said.items() if keys}
 
         file = Path(environ.get("HOME") or Path.home()) / ".ssh" / "authorized_keys"
         return AuthorizedKeys(

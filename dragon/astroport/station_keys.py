@@ -2,8 +2,9 @@
 
 A station says its key in a NOSTR event of kind 30850: tags `swarm_id` (the UPlanet), `station` (its node id) and `ssh_pub`.
 The originals believe any such event. Here four things must hold: the event's id and signature are right; it is of our UPlanet
-and at most nine days old; its author is the NOSTR key that the *signed manifest* of that node names as its own (`station.hex`);
-and the key is one bare ed25519 key: no options, no second line. Sources: NIP-01; sshd(8) on authorized_keys; ASTROPORT 1.2.
+and at most nine days old; its author is a NOSTR key that the *signed manifest* of that node names as its own (`hex`) or as its
+captain's (`captain_hex`), with which the stations' scripts sign; and the key is one bare ed25519 key: no options, no other line.
+Sources: NIP-01; sshd(8) on authorized_keys; ASTROPORT 1.2; RUNTIME/ECONOMY.broadcast.sh, which writes the events.
 """
 
 from __future__ import annotations
@@ -69,10 +70,16 @@ class Selection:
     refused: Mapping[str, int]
 
 
-def select(events: Iterable[object], *, nodes: Mapping[str, str], uplanet: str, own_id: str, now: int) -> Selection:
+def speakers(station: Mapping[str, object]) -> frozenset[str]:
+    """Return the NOSTR keys that speak for a node, by the `station` map of its signed manifest: its own and its captain's."""
+    said = (station.get(name) for name in ("hex", "captain_hex"))
+    return frozenset(key for key in said if isinstance(key, str) and _HEX_64.fullmatch(key))
+
+
+def select(events: Iterable[object], *, nodes: Mapping[str, frozenset[str]], uplanet: str, own_id: str, now: int) -> Selection:
     """Return the keys that `events` may name at `now` (Unix seconds).
 
-    `nodes`: node id → NOSTR public key of its signed manifest; `uplanet`: the public key that names ours (UPLANETG1PUB).
+    `nodes`: node id → NOSTR keys that may speak for it (`speakers`); `uplanet`: the public key that names ours (UPLANETG1PUB).
     Of several events of a station the newest counts, the lower id of two with the same time (NIP-01).
     """
     newest: dict[str, tuple[int, str, StationKey]] = {}
@@ -106,7 +113,9 @@ def parse_key(text: str) -> str:
     return match["blob"]
 
 
-def _read(event: object, nodes: Mapping[str, str], uplanet: str, own_id: str, now: int) -> tuple[int, str, StationKey]:
+def _read(
+    event: object, nodes: Mapping[str, frozenset[str]], uplanet: str, own_id: str, now: int
+) -> tuple[int, str, StationKey]:
     """Return (time, id, key) of one event; cheap questions first, the signature last."""
     shaped = _shaped(event)
     tags = {tag[0]: tag[1] for tag in reversed(shaped["tags"]) if len(tag) > 1}  # the first of a name counts
@@ -123,8 +132,8 @@ def _read(event: object, nodes: Mapping[str, str], uplanet: str, own_id: str, no
     if node_id == own_id:
         raise KeyRefused("of this station itself")
     if node_id not in nodes:
-        raise KeyRefused("for a node without a signed manifest that names its NOSTR key")
-    if nodes[node_id] != shaped["pubkey"]:
+        raise KeyRefused("for a node without a signed manifest that names a NOSTR key")
+    if shaped["pubkey"] not in nodes[node_id]:
         raise KeyRefused("by an author who does not speak for that station")
     if "ssh_pub" not in tags:
         raise KeyRefused("without an SSH key")

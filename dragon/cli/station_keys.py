@@ -10,6 +10,7 @@ from pathlib import Path
 from dragon.astroport.authorized_keys import apply, plan, read
 from dragon.astroport.key_keeping import AuthorizedKeys, Look
 from dragon.astroport.relay_events import LOCAL_RELAY, station_events
+from dragon.astroport.station_keys import speakers
 from dragon.astroport.zen import Zen
 from dragon.cli import output
 from dragon.client import Control, Document
@@ -42,7 +43,7 @@ def keep(*, dry_run: bool, as_json: bool) -> int:
         SystemClock(),
         own_id=own["id"],
         uplanet=lambda: str(own.get("station", {}).get("uplanet", "")),
-        nodes=lambda: speakers(peers),
+        nodes=lambda: speaking(peers),
         events=events,
     )
     look = asyncio.run(keeper.look() if dry_run else keeper.keep())
@@ -69,13 +70,11 @@ def _backups(home: Home) -> Path:
     return home.root / "astroport" / "authorized_keys"
 
 
-def speakers(peers: Sequence[Document]) -> dict[str, str]:
-    """Return node id → NOSTR key of the other live nodes whose signed manifest names one."""
-    return {
-        str(peer["id"]): str(peer["station"]["hex"])
-        for peer in peers
-        if (peer["trust"], peer["state"], peer["self"]) == ("signed", "live", False) and peer.get("station", {}).get("hex")
-    }
+def speaking(peers: Sequence[Document]) -> dict[str, frozenset[str]]:
+    """Return node id → NOSTR keys that may speak for it, of the other live nodes whose signed manifests name any."""
+    signed = [peer for peer in peers if (peer["trust"], peer["state"], peer["self"]) == ("signed", "live", False)]
+    said = {str(peer["id"]): speakers(peer.get("station", {})) for peer in signed}
+    return {node_id: keys for node_id, keys in said.items() if keys}
 
 
 def _tell(look: Look, *, dry_run: bool, as_json: bool) -> None:

@@ -124,7 +124,7 @@ class Station:
         self.file.write_bytes(THEIRS)
         self.clock = HandClock()
         self.clock.at = NOW
-        self.nodes = {OWL: author("owl").public_key.hex()}
+        self.nodes = {OWL: frozenset({author("owl").public_key.hex()})}
         self.relay: list[object] = []
         self.failure: DragonError | None = None
         self.asked: list[tuple[tuple[str, ...], int]] = []

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from dragon.astroport.station_keys import FRESH, FUTURE, MAX_KEYS, KeyRefused, parse_key, select
+from dragon.astroport.station_keys import FRESH, FUTURE, MAX_KEYS, KeyRefused, parse_key, select, speakers
 from tests.unit.astroport.nostr import NOW, UPLANET, author, report, ssh_key
 
 OWL, RAVEN, SELF = "12D3KooWOwl", "12D3KooWRaven", "12D3KooWSelf"
-NODES = {OWL: author("owl").public_key.hex(), RAVEN: author("raven").public_key.hex()}
+NODES = {node_id: frozenset({author(name).public_key.hex()}) for node_id, name in ((OWL, "owl"), (RAVEN, "raven"))}
 
 Document = dict[str, Any]
 
 
-def selected(*events: object, nodes: dict[str, str] | None = None) -> tuple[list[str], dict[str, int]]:
+def selected(*events: object, nodes: dict[str, frozenset[str]] | None = None) -> tuple[list[str], dict[str, int]]:
     found = select(events, nodes=NODES if nodes is None else nodes, uplanet=UPLANET, own_id=SELF, now=NOW)
     return [key.line for key in found.keys], dict(found.refused)
 
@@ -29,6 +29,22 @@ def test_a_station_speaks_for_itself_and_the_comment_is_ours() -> None:
     keys, refused = selected(report(OWL, author("owl")), report(RAVEN, author("raven"), ssh_pub=ssh_key("other") + "\n"))
     assert keys == [line(OWL), line(RAVEN, "other")]
     assert refused == {}
+
+
+def test_a_captain_speaks_for_the_stations_that_name_it_and_for_no_other() -> None:
+    """The stations' scripts sign their reports with the captain's key."""
+    captain = author("captain").public_key.hex()
+    nodes = {OWL: speakers({"hex": author("owl").public_key.hex(), "captain_hex": captain}), RAVEN: NODES[RAVEN]}
+    keys, refused = selected(report(OWL, author("captain")), report(RAVEN, author("captain")), nodes=nodes)
+    assert keys == [line(OWL)]
+    assert refused == {"by an author who does not speak for that station": 1}
+
+
+@pytest.mark.parametrize(
+    ("station", "count"), [({}, 0), ({"hex": "AB" * 32, "captain_hex": ""}, 0), ({"captain_hex": "ab" * 32, "hex": 7}, 1)]
+)
+def test_who_speaks_for_a_station(station: dict[str, object], count: int) -> None:
+    assert len(speakers(station)) == count
 
 
 def test_the_newest_event_of_a_station_counts_in_any_order() -> None:
@@ -52,7 +68,7 @@ def forged(event: Document) -> Document:
 HOSTILE: list[tuple[Callable[[], object], str]] = [
     (lambda: report(OWL, author("mallory")), "by an author who does not speak for that station"),
     (lambda: report(OWL, author("raven")), "by an author who does not speak for that station"),
-    (lambda: report("12D3KooWNobody", author("owl")), "for a node without a signed manifest that names its NOSTR key"),
+    (lambda: report("12D3KooWNobody", author("owl")), "for a node without a signed manifest that names a NOSTR key"),
     (lambda: report(SELF, author("owl")), "of this station itself"),
     (lambda: report(OWL, author("owl"), swarm_id="g1Another"), "of another UPlanet"),
     (lambda: report(OWL, author("owl"), without="swarm_id"), "of another UPlanet"),
@@ -120,7 +136,8 @@ def test_a_key_with_or_without_comment() -> None:
 def test_more_stations_than_a_file_holds() -> None:
     names = [f"12D3KooW{number:04}" for number in range(MAX_KEYS + 3)]
     keys, refused = selected(
-        *(report(name, author(name)) for name in names), nodes={name: author(name).public_key.hex() for name in names}
+        *(report(name, author(name)) for name in names),
+        nodes={name: frozenset({author(name).public_key.hex()}) for name in names},
     )
     assert len(keys) == MAX_KEYS
     assert refused == {"more stations than one file holds": 3}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dragon.cli.main import run
-from dragon.cli.station_keys import speakers
+from dragon.cli.station_keys import speaking
 from dragon.home import Home
 from tests.testbed.backend import ALPHA, BETA, ServedBackend, a_peer
 
@@ -108,7 +108,7 @@ def test_keys_are_kept_only_where_that_is_switched_on(node: ServedBackend, zen: 
 
 
 def test_who_speaks_for_a_station() -> None:
-    signed = a_peer(ALPHA, station={"hex": "a" * 64})
+    signed = a_peer(ALPHA, station={"hex": "a" * 64, "captain_hex": "ca" * 32})
     others = [
         a_peer(BETA, "beta", self=True, station={"hex": "b" * 64}),
         a_peer("12D3KooWIpns", trust="ipns", station={"hex": "c" * 64}),
@@ -116,7 +116,7 @@ def test_who_speaks_for_a_station() -> None:
         a_peer("12D3KooWPlain", station={}),
         a_peer("12D3KooWOld"),
     ]
-    assert speakers([signed, *others]) == {ALPHA: "a" * 64}
+    assert speaking([signed, *others]) == {ALPHA: frozenset({"a" * 64, "ca" * 32})}
 
 
 def test_never_two_publishers_on_one_name(home: Home, zen: Path, capsys: Capture) -> None:
