@@ -68,7 +68,7 @@ async def examine_machine(home: Home, load: Callable[[], Settings]) -> list[Find
     except LocalError as error:
         return [Finding("settings", False, str(error), error.hint)]
     return [
-        Finding("settings", True, str(home.config_file) if home.config_file.exists() else "defaults: there is no config.toml"),
+        _settings(home),
         *await asyncio.to_thread(_home, home),
         *await _kubo(settings, home),
     ]
@@ -86,6 +86,12 @@ def _home(home: Home) -> list[Finding]:
             "disk", free >= LOW_DISK, f"{free >> 20} MB free", "" if free >= LOW_DISK else "free some space", essential=False
         ),
     ]
+
+
+def _settings(home: Home) -> Finding:
+    return Finding(
+        "settings", True, str(home.config_file) if home.config_file.exists() else "defaults: there is no config.toml"
+    )
 
 
 async def _kubo(settings: Settings, home: Home) -> list[Finding]:
@@ -173,7 +179,7 @@ class Doctor:
         from dragon.kubo.checks import examine
 
         return [
-            Finding("settings", True, str(self._home.config_file)),
+            _settings(self._home),
             *await asyncio.to_thread(_home, self._home),
             *await examine(self._engine.kubo),
             *self._daemon(),

@@ -170,6 +170,8 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HomeError(f"the disk of {path} is full", "free some space, then start again; nothing was lost") from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise HomeError(f"{path} is no folder, or lies below a file", "set DRAGON_HOME to a folder of your own") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise HomeError(
                 f"{path} cannot be written: {error.strerror}", "make it writable, or set DRAGON_HOME to another folder"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dragon.config.trouble import expectation
 from dragon.errors import UsageError
 from registry_schema import limits
 from registry_schema.texts import SLUG_PATTERN
@@ -76,10 +77,12 @@ def read(kind: type[Request], fields: object) -> Request:
         return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "request"
+        place = str(first["loc"][0]) if first["loc"] else "request"
         if place == "slug":
             raise UsageError("that is not the name of a service", SLUG_HINT) from None
-        raise UsageError(f"{place}: {first['msg']}", f"fields: {', '.join(kind.model_fields)}") from None
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{place}: no such field", f"fields: {', '.join(kind.model_fields)}") from None
+        raise UsageError(f"{place}: expected {expectation(first)}", "correct it, then ask again") from None
 
 
 def read_body(kind: type[Request], body: bytes) -> Request:

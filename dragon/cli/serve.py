@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from dragon.cli.logs import set_up_logging
 from dragon.cli.notify import notify
-from dragon.cli.output import print_json, print_line
+from dragon.cli.output import note, print_json, print_line
 from dragon.config import Settings, load_settings
 from dragon.errors import DragonError, UsageError
 from dragon.home import Home
@@ -49,9 +49,12 @@ def serve_until_stopped(home: Home, overrides: Mapping[str, str], *, dry_run: bo
 
 
 async def _preview(settings: Settings, home: Home) -> None:
-    from dragon.preview import preview
+    from dragon.preview import placeholder, preview
 
-    print_json(await preview(settings, home))
+    document = await preview(settings, home)
+    print_json(document)
+    if document["node"] == placeholder():
+        note("the node id is a stand-in: this home has none before its first start")
 
 
 async def _serve(settings: Settings, home: Home) -> None:

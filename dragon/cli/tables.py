@@ -48,7 +48,9 @@ def services(documents: list[Document]) -> Table:
         for service in documents
         for provider in service.get("providers", [])
     ]
-    return Table(("service", "n", "provider", "id", "health", "load", "rtt", "labels"), rows, "nobody offers anything yet")
+    asked = [_text(service, "slug") for service in documents]
+    nobody = f"nobody offers {', '.join(asked)}" if asked else "nobody offers anything yet"
+    return Table(("service", "n", "provider", "id", "health", "load", "rtt", "labels"), rows, nobody)
 
 
 def _note(provider: Document) -> str:

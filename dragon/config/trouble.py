@@ -59,6 +59,10 @@ def expectation(detail: ErrorDetails) -> str:
     if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
         word = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
         return " and ".join(f"{word[name]} {bound}" for name, bound in bounds.items() if name in word)
+    if kind in ("string_too_long", "too_long"):
+        return f"at most {bounds['max_length']} {'characters' if kind == 'string_too_long' else 'entries'}"
+    if kind in ("string_too_short", "too_short"):
+        return "something" if bounds["min_length"] == 1 else f"at least {bounds['min_length']} characters or entries"
     return _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:])
 
 

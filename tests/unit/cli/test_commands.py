@@ -149,7 +149,7 @@ def test_without_a_node_every_command_is_exit_3_and_says_how_to_start_one(
         ("forward ollama --port 0", 2, "--port"),
         ("forward ollama --port x", 2, "--port"),
         ("forward ollama --where gpu", 2, "KEY=VALUE"),
-        ("forward ollama --via pigeon", 2, "via"),
+        ("forward ollama --via pigeon", 2, "via: expected local, ssh6, ssh4 or p2p"),
         ("peers --jsn", 2, "--json"),
         ("frobnicate", 2, "dragon --help"),
         ("peers extra", 2, "extra"),
@@ -203,6 +203,13 @@ def test_a_pipe_gets_plain_aligned_columns(node: ServedBackend, capsys: pytest.C
     assert lines[2].startswith("b          …")
     assert "2h" in lines[2]
     assert "\x1b" not in "".join(lines)
+
+
+def test_who_asks_for_one_service_is_told_of_that_one(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    node.backend.known_services = [{"slug": "comfyui", "providers": []}]
+    assert text_of("services comfyui", capsys) == "nobody offers comfyui\n"
+    node.backend.known_services = []
+    assert text_of("services", capsys) == "nobody offers anything yet\n"
 
 
 def test_services_show_number_provider_and_labels(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
