@@ -3,7 +3,7 @@
 A station says its key in a NOSTR event of kind 30850: tags `swarm_id` (the UPlanet), `station` (its node id) and `ssh_pub`.
 The originals believe any such event. Here four things must hold: the event's id and signature are right; it is of our UPlanet
 and at most nine days old; its author is a NOSTR key that the *signed manifest* of that node names as its own (`hex`) or as its
-captain's (`captain_hex`), with which the stations' scripts sign; and the key is one bare ed25519 key: no options, no other line.
+captain's (`captain_hex`), with which the stations' scripts sign; and the key is one bare ed25519 key: no options, one line.
 Sources: NIP-01; sshd(8) on authorized_keys; ASTROPORT 1.2; RUNTIME/ECONOMY.broadcast.sh, which writes the events.
 """
 
