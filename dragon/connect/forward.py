@@ -25,6 +25,9 @@ from dragon.errors import LocalError, PeerUnreachable
 
 log = logging.getLogger(__name__)
 
+LOG_SPACING = 10.0
+"""Seconds between two log lines about one trouble: a client that asks again at once must not fill the disk."""
+
 MAX_MOVES = 4
 """Providers that one unanswered connection may see: when four fail, the fifth is not the client's problem to wait for."""
 
@@ -94,6 +97,7 @@ class Forward:
         self._loop = asyncio.get_running_loop()
         self._conversations: set[_Conversation] = set()
         self._seeking: asyncio.Task[Found] | None = None
+        self._told: dict[str, float] = {}
         self._patience = Patience(self._ask)
         self._entrance = Entrance(listener, self._came, self._starved, f"port {self.port}")
 
@@ -186,14 +190,21 @@ class Forward:
         return self._serve(client)
 
     def _starved(self, why: str) -> None:
-        log.warning("port %s cannot accept: %s", self.port, why)
+        self._tell(logging.WARNING, "cannot accept", why)
+
+    def _tell(self, level: int, trouble: str, why: object) -> None:
+        """Log `trouble` with its reason, unless it was told a moment ago."""
+        now = self._clock.monotonic()
+        if now - self._told.get(trouble, float("-inf")) >= LOG_SPACING:
+            self._told[trouble] = now
+            log.log(level, "port %s (%s) %s: %s", self.port, self.wish.service, trouble, why)
 
     async def _serve(self, client: socket.socket) -> None:
         handed_over = False
         try:
             handed_over = await self._lead(client)
-        except LocalError as error:  # nobody can serve, or our own engine is out of order: said once per connection, briefly
-            log.info("port %s (%s): %s", self.port, self.wish.service, error)
+        except LocalError as error:  # nobody can serve, or our own engine is out of order
+            self._tell(logging.INFO, "serves nobody", f"{error}; {error.hint}")
             self.totals.failed += 1
         finally:
             self.used_at = self._clock.monotonic()
@@ -377,4 +388,4 @@ def _wake(far: socket.socket) -> None:
 def _note(seeking: asyncio.Task[Found]) -> None:
     """Take note of how a search ended, also when nobody waits for it: the next connection searches again."""
     if not seeking.cancelled() and seeking.exception() is not None:
-        log.info("no other provider yet: %s", seeking.exception())
+        log.debug("no other provider yet: %s", seeking.exception())

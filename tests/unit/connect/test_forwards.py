@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -512,6 +513,24 @@ async def test_out_of_descriptors_a_client_waits_and_no_provider_pays(world: Wor
     assert (await receive(client, 12)) == b"HTTP/1.1 200"
     client.close()
     assert world.me.forwards.explain("ollama").candidates[0].measured["failures"] == 0
+
+
+async def test_a_client_that_asks_again_and_again_in_vain_does_not_fill_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.add()
+    result = await world.forward()
+    await world.kill(0)
+    caplog.set_level(logging.INFO, "dragon.connect.forward")
+    for _ in range(20):
+        client = await connect(result.port)
+        await send(client, b"GET / HTTP/1.1\r\n\r\n")
+        assert await end_of(client) == "reset"
+        client.close()
+    assert world.me.forwards.list()[0].failed >= 20
+    assert [record.message.partition(": ")[0] for record in caplog.records if "serves nobody" in record.message] == [
+        f"port {result.port} (ollama) serves nobody"
+    ]
 
 
 async def test_false_claims_drop_out_after_three_dials(world: World) -> None:
