@@ -174,7 +174,7 @@ def forward(
 
     Prints its URL. The port stays until `dragon off`; when a provider dies, the next one takes over behind it.
     """
-    labels = dict(_pair(word) for word in where or [])
+    labels = _labels(where or [])
     opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw, pool=_pool_size(pool))
     if as_json:
         return output.print_json(opened)
@@ -317,6 +317,14 @@ def _pool_size(word: str | None) -> int | str | None:
     if word.isascii() and word.isdecimal() and len(word) <= 3:
         return int(word)
     raise UsageError(f"--pool {word}: neither a number nor auto", "for example --pool 2")
+
+
+def _labels(words: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in map(_pair, words):
+        if found.setdefault(key, value) != value:
+            raise UsageError(f"--where {key}: both {found[key]} and {value}", "a label is wished for with one value")
+    return found
 
 
 def _pair(word: str) -> tuple[str, str]:

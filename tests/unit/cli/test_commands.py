@@ -149,6 +149,7 @@ def test_without_a_node_every_command_is_exit_3_and_says_how_to_start_one(
         ("forward ollama --port 0", 2, "--port"),
         ("forward ollama --port x", 2, "--port"),
         ("forward ollama --where gpu", 2, "KEY=VALUE"),
+        ("forward ollama --where model=a --where model=b", 2, "both a and b"),
         ("forward ollama --via pigeon", 2, "via: expected local, ssh6, ssh4 or p2p"),
         ("peers --jsn", 2, "--json"),
         ("frobnicate", 2, "dragon --help"),
