@@ -1,7 +1,7 @@
 """Verification in a process of its own: it takes most of the time of a backfill, and a thread would fight for the interpreter.
 
-Run as a program, this module is that process: batches of relay messages come in, checked events or reasons go out, each as a
-length and a msgpack list. What comes back was built by our own code from checked values.
+Here is our side; `dragon.constellation.verifying` is the process. Batches of relay messages go out, checked events or reasons
+come back, each as a length and a msgpack list. What comes back was built by our own code from checked values.
 """
 
 from __future__ import annotations
@@ -9,41 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import struct
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, BinaryIO
 
 import msgpack
 
-from dragon.constellation.event import MAX_EVENT_SIZE, Event, Unsound, checked
-from dragon.constellation.frames import document
+from dragon.constellation import verifying
+from dragon.constellation.event import Event
+from dragon.constellation.verifying import LENGTH, MAX_MESSAGE_SIZE
 from dragon.errors import LocalError
 
-MAX_MESSAGE_SIZE = 6 * MAX_EVENT_SIZE
-"""Bytes of an EVENT message that is looked into: the longest spelling (each letter as \\uXXXX) of an event that may pass."""
-
 PROCESSES = min(os.cpu_count() or 1, 2)
-"""Processes that verify at most: each does about 20,000 events a second and takes 20 MB."""
+"""Processes that verify at most: each does about 20,000 events a second and takes 15 MB."""
 
 MANY = 2000
 """Events after which another one is worth its start (0.1 s)."""
-
-MODULE = "dragon.constellation.judging"
-
-_LENGTH = struct.Struct(">I")
-
-
-def judge(text: str) -> Event | str:
-    """Return the checked event of an EVENT message, or the reason why there is none."""
-    if len(text) > MAX_MESSAGE_SIZE:
-        return "oversize"
-    try:
-        return checked(document(text))
-    except Unsound as error:
-        return str(error)
 
 
 class Judges:
@@ -93,7 +74,8 @@ class _Judge:
         """Start one. Raises `LocalError`."""
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", MODULE,  # -P: what lies in the folder where the sync was started is not imported
+                # -P: what lies in the folder where the sync was started is not imported
+                sys.executable, "-P", "-m", verifying.__name__,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
@@ -123,32 +105,9 @@ class _Judge:
         assert answers is not None
         async with self._turn:
             try:
-                questions.write(_LENGTH.pack(len(request)) + request)
+                questions.write(LENGTH.pack(len(request)) + request)
                 await questions.drain()
-                (length,) = _LENGTH.unpack(await answers.readexactly(_LENGTH.size))
+                (length,) = LENGTH.unpack(await answers.readexactly(LENGTH.size))
                 return await answers.readexactly(length)
             except (OSError, asyncio.IncompleteReadError):
                 raise LocalError("the process that verifies events ended", "run the sync again; is memory short?") from None
-
-
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    while head := requests.read(_LENGTH.size):
-        (length,) = _LENGTH.unpack(head)
-        said = [_fields(judge(text)) if text is not None else "oversize" for text in msgpack.unpackb(requests.read(length))]
-        answer = msgpack.packb(said)
-        answers.write(_LENGTH.pack(len(answer)) + answer)
-        answers.flush()
-
-
-def _fields(verdict: Event | str) -> Any:
-    if isinstance(verdict, str):
-        return verdict
-    return (
-        verdict.id, verdict.pubkey, verdict.created_at, verdict.kind, verdict.data, verdict.address, verdict.deletes,
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # who stops all of us at once: what was received is verified still
-        signal.signal(number, signal.SIG_IGN)
-    _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 
 from dragon.constellation import judging as judging_module
 from dragon.constellation.event import MAX_EVENT_SIZE, Event, checked
-from dragon.constellation.judging import MAX_MESSAGE_SIZE, Judges, judge, judges
+from dragon.constellation.judging import Judges, judges
+from dragon.constellation.verifying import MAX_MESSAGE_SIZE, judge
 from dragon.errors import LocalError
 from tests.unit.constellation.relays import ANNE, Signed
 
@@ -61,6 +63,13 @@ async def test_it_starts_before_there_is_anything_to_verify() -> None:
     """Its 0.1 s pass while the relays are compared."""
     async with judges() as judging:
         assert pid(judging) > 0
+
+
+def test_what_it_loads_is_little() -> None:
+    """There may be two of them, within the 150 MB that a sync may take; an event loop alone is 11 MB."""
+    shown = "import sys, dragon.constellation.verifying; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True).stdout.split()
+    assert {"asyncio", "aiohttp", "pydantic", "typer"} & set(loaded) == set()
 
 
 async def test_one_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
