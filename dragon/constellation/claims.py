@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-REMEMBERED = 100_000
-"""Events of this run that are remembered as done, at most twice as many, in 20 MB. To forget one costs a duplicate."""
+REMEMBERED = 50_000
+"""Events of this run that are remembered as done, at most twice as many, in 7 MB. To forget one costs a duplicate."""
 
 
 class Seen:

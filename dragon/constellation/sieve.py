@@ -12,11 +12,11 @@ from typing import Any, Literal
 from dragon.constellation.event import Event
 from dragon.constellation.kinds import DELETION
 
-DELETIONS_REMEMBERED = 100_000
-"""Named ids that are remembered, in 12 MB."""
+DELETIONS_REMEMBERED = 50_000
+"""Named ids that are remembered, in 6 MB."""
 
-ADDRESSES_REMEMBERED = 50_000
-"""Newest versions and deleted addresses that are remembered, in 15 MB each."""
+ADDRESSES_REMEMBERED = 25_000
+"""Newest versions and deleted addresses that are remembered, in 4 MB each."""
 
 
 class Sieve:
@@ -25,7 +25,7 @@ class Sieve:
     def __init__(self) -> None:
         self._ids: dict[int, None] = {}
         self._addresses: dict[int, int] = {}
-        self._newest: dict[int, tuple[int, str]] = {}
+        self._newest: dict[int, int] = {}
 
     def note(self, events: Iterable[Event]) -> None:
         """Learn what these events delete and replace."""
@@ -34,8 +34,8 @@ class Sieve:
                 for target in event.deletes:
                     self._note_deletion(event, target)
             elif event.address:
-                key, mine = hash(event.address), (event.created_at, event.id)
-                if key not in self._newest or _newer(mine, self._newest[key]):
+                key, mine = hash(event.address), _rank(event)
+                if mine > self._newest.get(key, -1):
                     self._newest[key] = mine
                     _bounded(self._newest, ADDRESSES_REMEMBERED)
 
@@ -49,8 +49,7 @@ class Sieve:
             key = hash(event.address)
             if event.created_at <= self._addresses.get(key, -1):
                 return "deleted"
-            newest = self._newest.get(key)
-            if newest is not None and _newer(newest, (event.created_at, event.id)):
+            if self._newest.get(key, -1) > _rank(event):
                 return "superseded"
         return ""
 
@@ -64,9 +63,9 @@ class Sieve:
             _bounded(self._addresses, ADDRESSES_REMEMBERED)
 
 
-def _newer(one: tuple[int, str], other: tuple[int, str]) -> bool:
-    """Tell whether `one` replaces `other`: the later; of the same second, the one with the lower id."""
-    return one[0] > other[0] or (one[0] == other[0] and one[1] < other[1])
+def _rank(event: Event) -> int:
+    """Return a number that is greater for what replaces others: the later; of the same second, the one with the lower id."""
+    return (event.created_at + 1 << 256) - int(event.id, 16)
 
 
 def _bounded(known: dict[int, Any], bound: int) -> None:
