@@ -107,6 +107,8 @@ async def consumer(api: str, envelope: str) -> None:
             async with swarm.consumer(kubo, Path(folder), settings=settings) as me:
                 me.view.admit(data, carrier=node_id, source="pubsub", heard_at=time.monotonic(), now_ms=now_ms)
                 ports = {slug: (await me.forwards.forward(ForwardRequest(slug))).port for slug in (PLAIN, GATED, HTTP)}
+                for slug in (PLAIN, GATED):
+                    ports[f"{slug} spread"] = (await me.forwards.forward(ForwardRequest(slug, spread=True))).port
 
                 async def warm(count: int) -> list[float]:
                     await me.forwards.forward(ForwardRequest(HTTP))
