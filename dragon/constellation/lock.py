@@ -69,11 +69,14 @@ class Held:
         return _same(self._descriptor, self.path)
 
     def sign(self) -> None:
-        """Write our process id into the file, also where another script's opening emptied it."""
+        """Write our process id into the file, also where another script's opening emptied it. Raises `HomeError`."""
         mine = f"{os.getpid()}\n".encode()
-        if os.pread(self._descriptor, HEAD, 0) != mine:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, mine, 0)
+        try:
+            if os.pread(self._descriptor, HEAD, 0) != mine:
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, mine, 0)
+        except OSError as error:
+            raise HomeError(f"{self.path} cannot be written: {error.strerror or error}", "is the disk full?") from None
 
     def release(self) -> None:
         if self.stands and os.pread(self._descriptor, HEAD, 0) == f"{os.getpid()}\n".encode():
@@ -107,7 +110,8 @@ class Locks:
         lost: list[Path] = []
         for number, held in enumerate(self._held):
             if held.stands:
-                held.sign()
+                with suppress(HomeError):  # the kernel's lock stands all the same
+                    held.sign()
                 continue
             lost.append(held.path)
             with suppress(RunGoesOn, HomeError):
@@ -166,7 +170,11 @@ def _take(path: Path) -> Held:
             os.close(descriptor)
             raise RunGoesOn(living)
         held = Held(path, descriptor, _dead(descriptor, path))
-        held.sign()
+        try:
+            held.sign()
+        except HomeError:
+            held.release()
+            raise
         return held
     raise RunGoesOn(Owner(path, 0, 0.0))
 

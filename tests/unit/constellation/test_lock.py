@@ -140,6 +140,25 @@ def test_what_another_took_meanwhile_stays_theirs(path: Path) -> None:
     assert path.read_text() == f"{other.pid}\n", "at our end too: it is not ours"
 
 
+def test_a_disk_that_takes_no_byte_is_told_by_the_files_name(path: Path) -> None:
+    """A limit of 0 bytes for each file does in one process what a full disk does to all."""
+    program = """
+import resource, sys
+from pathlib import Path
+from dragon.constellation.lock import locked
+from dragon.errors import HomeError
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    with locked([Path(sys.argv[1])]):
+        pass
+except HomeError as error:
+    sys.exit(str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert f"{path} cannot be written: File too large" in done.stderr
+    assert owner_of(path) is None
+
+
 def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
