@@ -147,7 +147,7 @@ def test_a_fetched_copy_of_a_balise_is_as_good_as_what_is_laid_here(zen: Zen, tm
         file.chmod(0o644)
     assert len(ask("tunnel", zen.root)[1]) == 3
     assert ask("discover", zen.root)[1] == [f"{STRONG} 5 ollama,ssh,strfry http://127.0.0.1:54321"]
-    assert ask("astrosystemctl", zen.root, "ollama")[1] == [f"{STRONG} 42 0 cap@example.org 127.0.0.1 43.60 1.44"]
+    assert ask("astrosystemctl", zen.root, "ollama")[1] == [f"{STRONG} 42 0 cap@example.org 192.0.2.7 43.60 1.44"]
     script = zen.swarm / STRONG / "x_ollama.sh"
     usual = f'NATIVE_PORT="{free_port()}"'
     script.write_text(script.read_text().replace('NATIVE_PORT="11434"', usual))
