@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from dragon.astroport.levels import NO_KEYS, PublicKeys, exported_by_gpg, sorted_keys
 from dragon.astroport.power import Machine, this_machine
 from dragon.astroport.remote import read_env
+from dragon.astroport.veteran import days, stamp_of
 from dragon.astroport.zen import Zen
 from registry_schema.ids import is_node_id
 
@@ -124,6 +126,7 @@ def read_facts(
     longitude = place.get("LON") or _number(gps.get("lon")) or _number(document.get("STATION_LON"))
     capacities = measured if isinstance(measured := found.get("capacities"), dict) else {}
     power, machine = _whole(capacities.get("power_score")), measure()
+    veteran = days(read_text(stamp_of(zen.root)), time.time())
     home = Path(environ.get("HOME") or Path.home())
     return StationFacts(
         node_id=node_id,
@@ -146,7 +149,7 @@ def read_facts(
         longitude=longitude if latitude else "",
         power_score=machine.score if power is None else power,
         value_ratio=_number(capacities.get("value_ratio")),
-        veteran_days=_whole(capacities.get("qdrant_veteran_days")),
+        veteran_days=_whole(capacities.get("qdrant_veteran_days")) if veteran is None else veteran,
         tier=_matching(_TIER, _text(capacities, "provider_tier")) or machine.tier,
         channel=_channel(zen, node_id, document),
         multipass_count=_people(zen.game / "nostr"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from dragon.astroport.connecting import Connector, Control, Document, Say, connection_of, node_lines
@@ -10,8 +11,9 @@ from dragon.astroport.nodes import nodes_of
 from dragon.astroport.own import speak
 from dragon.astroport.services import Service, service_named
 from dragon.astroport.status_file import Connection, port_in
+from dragon.astroport.veteran import note_success
 from dragon.astroport.words import CONNECTING, Command, help_lines, parse
-from dragon.errors import DragonError, LocalError, NoProvider, NotRunning
+from dragon.errors import DragonError, HomeError, LocalError, NoProvider, NotRunning
 
 _SENTENCE_ENDS = (".", "?", "!", ":", ";")
 
@@ -50,6 +52,7 @@ class Manager:
         self._environment = read(variables, service)
         self._connector = Connector(control, service, self._environment, say=say, warn=warn)
         self._say = say
+        self._warn = warn
 
     def obey(self, command: Command) -> int:
         if command.verb in CONNECTING:
@@ -101,6 +104,11 @@ class Manager:
                 f"connect anew: dragon me {self._service.slug}",
             )
         self._say(f"{self._service.name} API answers at {connection.shown_url}: {tested(checked)}")
+        if self._service.slug == "qdrant":
+            try:
+                note_success(self._environment.zen, time.time())
+            except HomeError as error:  # the service answers all the same
+                self._warn(line_of(error))
         return 0
 
     def _scan(self) -> int:

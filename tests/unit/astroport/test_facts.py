@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def test_a_station_in_use(zen: Zen) -> None:
         power_score=42, value_ratio="1.5", veteran_days=3, tier="brain-gpu", channel=CHAN, multipass_count=2, zencard_count=1,
         private=frozenset({"qdrant", "ollama", "npm"}),
     )  # fmt: skip
+    put(zen, "tmp/qdrant_veteran_since", f"{time.time() - 12 * 86400 - 60:.0f}\n")
+    assert read(zen).veteran_days == 12  # it is older every day, whatever a document of before says
     assert found.document["PAF"] == "9"
     assert "nsec" not in repr(found)
     assert "secret" not in repr(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dragon.astroport.environment import read
 from dragon.astroport.nodes import nodes_of
 from dragon.astroport.services import service_named
 from dragon.astroport.status_file import StatusFile, parse
+from dragon.astroport.veteran import days
 from dragon.astroport.words import parse as parse_words
 from dragon.errors import KuboUnreachable, NoProvider, NotRunning
 from tests.unit.astroport.control import OWL, RAVEN, SELF, FakeControl, provider
@@ -252,6 +254,28 @@ def test_status_and_test(call: Caller) -> None:
     call.control.local = {"ollama": 11434}
     assert call("ollama STATUS") == 0
     assert call.out[0] == "Ollama API ready at http://localhost:11434"
+
+
+def test_the_first_success_of_qdrant_is_kept_for_the_ranking_of_stations(call: Caller) -> None:
+    stamp = call.zen / "tmp" / "qdrant_veteran_since"
+    assert call("qdrant TEST") == 1
+    assert not stamp.exists()
+    call.control.private = {"qdrant": 6333}
+    assert call("qdrant TEST") == 0
+    assert days(stamp.read_text(), time.time() + 3 * 86400 + 60) == 3
+    stamp.write_text("1700000000\n")
+    assert call("qdrant TEST") == 0
+    assert stamp.read_text() == "1700000000\n"
+    stamp.unlink()
+    stamp.parent.rmdir()
+    stamp.parent.write_text("in the way")
+    assert call("qdrant TEST") == 0
+    assert "qdrant_veteran_since" in call.err[0]
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "1e9", "$(reboot)", "99999999999", "9" * 400, "٣"])
+def test_a_stamp_that_tells_no_past_moment_counts_nothing(text: str) -> None:
+    assert days(text, 1_800_000_000.0) is None
 
 
 def test_scan(call: Caller) -> None:
