@@ -9,12 +9,36 @@ from typing import Any
 
 import pytest
 
-from dragon.config import EntryOverride, Settings
+from dragon.config import EntryOverride, Settings, load_settings
+from dragon.home import Home
 from dragon.probe import catalogue_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "settings.md").read_text()
 SECTIONS = re.split(r"^## `\[(\w+)\]`.*$", PAGE.partition("\n## Variables")[0], flags=re.MULTILINE)
 TEXTS = dict(zip(SECTIONS[1::2], SECTIONS[2::2], strict=True))
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL), start=1)
+    if "…" not in block  # where a value is left out, nothing could be read
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_a_page_shows_as_settings_is_taken(block: str, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.config_file.write_text(block)
+    catalogue_of(load_settings(home, environ={}).catalogue)
+
+
+def test_no_page_lets_slip_what_is_private_unasked() -> None:
+    assert not [
+        page.name for page in PAGES if re.search(r"^private = \[|`\[catalogue\] private = ", page.read_text(), re.MULTILINE)
+    ]
 
 
 def rows(text: str) -> dict[str, str]:
