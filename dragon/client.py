@@ -15,12 +15,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 from dragon import errors
 from dragon.errors import DragonError, LocalError, NotRunning
 from dragon.home import Home
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 ANSWER_TIMEOUT = 30.0
 """Seconds for an answer of the node: listings take milliseconds, the doctor's checks of a hung Kubo 5 s each."""
@@ -33,6 +36,9 @@ MAX_ANSWER = 256 << 20
 
 CROWDED = 0.01
 """Seconds until another try at a socket before which too many wait: the node takes that many in a few milliseconds."""
+
+THREADS = 32
+"""Requests of one `Dragon` at once: a forward may take many seconds, and the next one should not wait for it."""
 
 Document = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -264,43 +270,46 @@ class Dragon:
     def __init__(self, home: Path | str | None = None) -> None:
         """`home` is the node's DRAGON_HOME; by default the one that the commands use."""
         self._control = Control(Home.locate(Path(home) if home is not None else None))
+        self._threads: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Dragon:
-        await _in_thread(self._control.version)  # a node that does not run is told here
+        await self._ask(self._control.version)  # a node that does not run is told here
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        return None
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
     async def status(self) -> Document:
-        return await _in_thread(self._control.status)
+        return await self._ask(self._control.status)
 
     async def peers(self) -> list[Document]:
-        return await _in_thread(self._control.peers)
+        return await self._ask(self._control.peers)
 
     async def services(self, slug: str | None = None) -> list[Document]:
-        return await _in_thread(lambda: self._control.services(slug))
+        return await self._ask(lambda: self._control.services(slug))
 
     async def forwards(self) -> list[Document]:
-        return await _in_thread(self._control.forwards)
+        return await self._ask(self._control.forwards)
 
     async def providers(self, slug: str) -> list[Document]:
-        return await _in_thread(lambda: self._control.providers(slug))
+        return await self._ask(lambda: self._control.providers(slug))
 
     async def explain(self, slug: str) -> Document:
-        return await _in_thread(lambda: self._control.explain(slug))
+        return await self._ask(lambda: self._control.explain(slug))
 
     async def env(self, slug: str) -> dict[str, str]:
         """Return the variables that programs read for `slug`, such as `{"OLLAMA_API_BASE": "http://127.0.0.1:11434"}`."""
-        return dict((await _in_thread(lambda: self._control.env(slug)))["variables"])
+        return dict((await self._ask(lambda: self._control.env(slug)))["variables"])
 
     async def off(self, slug: str | None = None) -> int:
         """Close the forwards of `slug`, or all; return how many there were."""
-        return await _in_thread(lambda: self._control.off(slug))
+        return await self._ask(lambda: self._control.off(slug))
 
     async def open(self, slug: str, target: str = "auto", **options: Unpack[ForwardOptions]) -> Document:
         """Open a forward, or find the one that is open: `{slug, provider, route, host, port, url, reused}`."""
-        return await _in_thread(lambda: self._control.forward(slug, target, **options))
+        return await self._ask(lambda: self._control.forward(slug, target, **options))
 
     @asynccontextmanager
     async def forward(
@@ -309,17 +318,20 @@ class Dragon:
         """Give the URL of a forward for the time of the context.
 
         The port stays open afterwards, because other programs may have been given the same one, and costs nothing: its tunnel
-        closes when idle, and the next use finds it at once. `close=True` closes a forward that this call opened.
+        closes when idle, and the next use finds it at once. `close=True` closes the one forward that this call opened.
         """
         opened = await self.open(slug, target, **options)
         try:
             yield str(opened["url"])
         finally:
             if close and not opened["reused"]:
-                await _in_thread(lambda: self._control.off(slug, port=int(opened["port"])))
+                await self._ask(lambda: self._control.off(slug, port=int(opened["port"])))
 
+    async def _ask(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` does in a thread of our own: the loop's threads resolve names for the whole program."""
+        import asyncio  # the commands need none of these, and they cost them 30 ms
+        from concurrent.futures import ThreadPoolExecutor
 
-async def _in_thread(call: Callable[[], Answer]) -> Answer:
-    import asyncio  # the commands need none of it, and it costs them 30 ms
-
-    return await asyncio.to_thread(call)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, "dragon")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -89,6 +90,20 @@ async def test_every_listing(node: ServedBackend) -> None:
 async def test_many_tasks_at_once(node: ServedBackend) -> None:
     async with Dragon(node.home.root) as d:
         assert len(await asyncio.gather(*(d.peers() for _ in range(20)))) == 20
+
+
+async def test_a_program_whose_own_threads_are_all_busy_is_answered(node: ServedBackend) -> None:
+    """And so the other way round: our requests never keep a program from resolving names."""
+    loop, free = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+        busy = loop.run_in_executor(None, free.wait)
+        try:
+            async with asyncio.timeout(20), Dragon(node.home.root) as d:
+                assert await d.peers()
+        finally:
+            free.set()
+            await busy
 
 
 @pytest.mark.parametrize(
