@@ -26,6 +26,7 @@ from dragon.errors import KuboRefused
 from dragon.kubo import multibase
 from dragon.kubo.address import ApiAddress
 from dragon.kubo.diagnosis import refused, unreachable
+from dragon.kubo.hangup import Hangup
 
 Result = TypeVar("Result")
 
@@ -171,6 +172,8 @@ class Administration:
         session.trust_env = False  # a proxy in the environment is not for the daemon
         for adapter in session.adapters.values():
             adapter.poolmanager.connection_pool_kw.pop("strict", None)  # urllib3 2 warns about it with every call
+        self._hangup = Hangup()
+        self._hangup.watch(session)
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="kubo-rpc")
         self._slow = asyncio.Semaphore(SLOW_CALLS)
 
@@ -198,7 +201,8 @@ class Administration:
             raise KuboRefused(f"Kubo's answer cannot be read: {error}") from error
 
     async def close(self) -> None:
-        """Wait for the calls under way (bounded by their limits), then close the connections."""
+        """End the calls under way, and close the connections."""
+        self._hangup.now()
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
         self._client.close()
 

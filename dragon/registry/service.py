@@ -180,7 +180,8 @@ class Registry:
                 if self._echo.mute:
                     await self._echo.speak_to(await self._topic_peers())
         except (KuboError, StoreError, TimeoutError) as error:
-            log.warning("stopped without a good-bye (%s): others see it when the lease ends", error or "Kubo takes too long")
+            why = str(error) or "Kubo takes too long"
+            log.warning("stopped without a good-bye (%s): others see it when the lease ends", why)
 
     def status(self) -> dict[str, Any]:
         """Return counters and alarms, ready for JSON; ages in seconds."""

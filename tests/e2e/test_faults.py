@@ -207,6 +207,12 @@ def test_kubo_killed_and_frozen_under_a_running_node_heals(make_node: NodeFactor
     sequence = seen_sequence(a, "heal-b")
     wait_for(lambda: seen_sequence(a, "heal-b") > sequence, 90, lambda: f"{a.json('peers')}\n{b.log}")
 
+    frozen = b.kubo_pid()
+    assert frozen is not None
+    os.kill(frozen, signal.SIGSTOP)
+    assert b.terminate(30) == 0, "a stop does not wait for a daemon that hangs"
+    assert b.kubo_pid() is None
+
 
 def seen_sequence(node: DragonNode, alias: str) -> int:
     return next((int(peer["sequence"]) for peer in node.json("peers") if peer["alias"] == alias), 0)

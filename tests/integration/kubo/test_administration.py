@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
+from dragon.errors import KuboUnreachable
 from dragon.kubo.address import parse_address
 from dragon.kubo.administration import Administration
 from dragon.kubo.types import loopback_target
 from registry_schema.ids import key_of
 from tests.integration.kubo.conftest import Kubos
+from tests.testbed.kubo import KuboDaemon
 
 
 @pytest.fixture
@@ -46,3 +50,25 @@ async def test_the_pubsub_section_speaks_multibase(administration: Administratio
             return subscription.read_message()["data"]
 
     assert await administration.run(round_trip) == "uAP9kYXRh"
+
+
+@pytest.mark.parametrize("over", ["tcp", "unix"])
+async def test_closing_ends_what_a_frozen_daemon_will_not_answer(
+    kubo_factory: Callable[..., KuboDaemon], unique: str, over: str
+) -> None:
+    """A node that stops would wait two minutes for its name to be published."""
+    path = Path("/tmp") / f"dragon-test-{unique}.sock"  # unix paths end at 108 bytes
+    daemon = kubo_factory(changes={"Addresses": {"API": f"/unix{path}"}} if over == "unix" else {})
+    try:
+        administration = Administration(parse_address(daemon.api), None)
+        cid = await administration.add_directory({"file": b"x"})
+        daemon.freeze()
+        under_way = asyncio.ensure_future(administration.name_publish(cid, lifetime="1h", ttl="1m", key="self"))
+        await asyncio.wait([under_way], timeout=0.5)
+        assert not under_way.done()
+        await asyncio.wait_for(administration.close(), 30)
+        with pytest.raises(KuboUnreachable):
+            await under_way
+    finally:
+        daemon.thaw()
+        path.unlink(missing_ok=True)
