@@ -32,13 +32,18 @@ class Responder:
             if full:
                 break
             if each.mode is Mode.FINGERPRINT and each.fingerprint != fingerprint(mine):
-                said += self._split(mine, each.lower, each.upper)
+                parts = self._split(mine, each.lower, each.upper)
+                full = self.frame is not None and bool(said) and len(encode([*said, *parts])) > self.frame
+                if full:  # strfry's own way: they are dropped, and the fingerprint of the rest begins behind them
+                    said.append(Range(said[-1].upper, END, Mode.FINGERPRINT, fingerprint(self.items[stop:])))
+                else:
+                    said += parts
             elif each.mode is Mode.ID_LIST:
                 room = len(mine) if self.frame is None else max((self.frame - len(encode(said))) // ID_SIZE, 1)
                 upper = each.upper if room >= len(mine) else Bound(*mine[room])
                 said.append(Range(each.lower, upper, Mode.ID_LIST, ids=tuple(name for _, name in mine[:room])))
                 stop = start + min(room, len(mine))
-            if self.frame is not None and len(encode(said)) > self.frame:
+            if not full and self.frame is not None and len(encode(said)) > self.frame:
                 lower = said[-1].upper
                 if lower < END:
                     said.append(Range(lower, END, Mode.FINGERPRINT, fingerprint(self.items[stop:])))
