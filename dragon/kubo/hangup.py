@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from threading import Event
 from typing import Any
 from weakref import WeakSet
 
@@ -17,7 +18,7 @@ class Hangup:
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._done = False
+        self._done = Event()
 
     def watch(self, session: Any) -> None:
         """From now on every connection of `session` (ipfshttpclient's, on urllib3) is remembered."""
@@ -27,18 +28,18 @@ class Hangup:
 
     def now(self) -> None:
         """Hang up. Over TLS only calls to come fail: what was wrapped is out of our hands and ends at its limit."""
-        self._done = True
+        self._done.set()
         for each in list(self._sockets):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
     def _watched(self, pool: Any) -> Any:
         def connected(connection: Any) -> socket.socket:
-            if self._done:
+            if self._done.is_set():
                 raise ConnectionAbortedError("the client is closed")
             made: socket.socket = pool.ConnectionCls._new_conn(connection)
             self._sockets.add(made)
-            if self._done:
+            if self._done.is_set():  # meanwhile
                 self.now()
             return made
 
