@@ -139,7 +139,8 @@ def peers(
 ) -> None:
     """List the nodes of the swarm."""
     if refresh:
-        _node().refresh()
+        with output.waiting("asking peers for news"):
+            _node().refresh()
     _listing("peers", None, tables.peers, as_json, watch)
 
 
@@ -175,7 +176,9 @@ def forward(
     Prints its URL. The port stays until `dragon off`; when a provider dies, the next one takes over behind it.
     """
     labels = _labels(where or [])
-    opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw, pool=_pool_size(pool))
+    size = _pool_size(pool)
+    with output.waiting(f"trying who offers {slug}; Ctrl-C gives up"):
+        opened = _node().forward(slug, target, where=labels, via=via, spread=spread, port=port, raw=raw, pool=size)
     if as_json:
         return output.print_json(opened)
     output.print_line(str(opened["url"]))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,9 @@ LONGEST_CELL = 96
 LONGEST_SENTENCE = 400
 """Characters of a cell that says what is wrong: that must not be cut."""
 
+
+PATIENCE = 1.0
+"""Seconds without a word after which a person wonders whether anything goes on (Nielsen's limit for an unbroken thought)."""
 
 FOLDED = 20
 """Columns that the last cell of a table must have left on a terminal to be folded; with fewer it is a ribbon of syllables."""
@@ -65,6 +70,21 @@ def note(text: str) -> None:
     """Tell a person, and only a person, something besides the answer."""
     if sys.stdout.isatty():
         print(clean(text, 2000), file=sys.stderr)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Tell a person `text` when what is done here takes longer than one waits without a word."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    timer = threading.Timer(PATIENCE, note, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def print_table(table: Table) -> None:
@@ -152,6 +172,9 @@ def _stacked(table: Table) -> RichTable:
         if number:
             shown.add_row("", "")
         for column, cell in zip(table.columns, row, strict=True):
-            if cell.shown:
-                shown.add_row(column, Text(cell.shown, style=cell.style))
+            text = Text(cell.shown, style=cell.style)
+            if text and column:
+                shown.add_row(column, text)
+            elif text:  # a mark, such as ok: the row's heading
+                shown.add_row(text, "")
     return shown

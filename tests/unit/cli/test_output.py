@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from dragon.cli import output
 from dragon.cli.output import Cell, Table, _rich
 from dragon.text import width
 
@@ -56,10 +58,28 @@ def test_a_narrow_terminal_gets_rows_one_under_the_other_and_no_torn_words() -> 
     ]
 
 
+def test_a_mark_without_a_name_heads_its_row() -> None:
+    assert shown(FINDINGS, 20)[:2] == ["ok", "check  a sentence"]
+
+
 @pytest.mark.parametrize("columns", [12, 20, 30, 40, 60, 80, 200])
 @pytest.mark.parametrize("table", [LISTING, FINDINGS], ids=["listing", "findings"])
 def test_no_line_is_wider_than_the_terminal(table: Table, columns: int) -> None:
     assert max(width(line) for line in shown(table, columns)) <= columns
+
+
+def test_a_person_is_told_that_a_long_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(output, "PATIENCE", 0.0)
+    monkeypatch.setattr(output, "note", lambda text: told.set())
+    with output.waiting("trying"):
+        assert told.wait(30)
+
+
+def test_a_pipe_is_told_nothing_but_the_answer() -> None:
+    with output.waiting("trying"):
+        assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 @pytest.mark.parametrize("words", [["version"], ["--help"], ["version", "--json"]], ids=" ".join)

@@ -36,8 +36,8 @@ async def serve(settings, home, *, on_ready, stop):
 async def fail(error):
     raise error
 async def preview(settings, home):
-    return {"alias": settings.node.alias}
-node.serve, node.preview = serve, preview
+    return {"node": "none yet", "alias": settings.node.alias}
+node.serve, node.preview, node.placeholder = serve, preview, lambda: "none yet"
 sys.modules["dragon.node"] = sys.modules["dragon.preview"] = node
 from dragon.cli import main
 main()
@@ -114,7 +114,7 @@ def test_a_dry_run_prints_the_manifest_and_ends(home: Home) -> None:
     process = start(home, "--dry-run")
     out, log = process.communicate(timeout=30)
     assert (process.returncode, log) == (0, "")
-    assert out == '{\n  "alias": "one"\n}\n'
+    assert out == '{\n  "node": "none yet",\n  "alias": "one"\n}\n'
 
 
 def test_a_mistake_in_the_settings_is_exit_2_before_anything_starts(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
