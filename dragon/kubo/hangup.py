@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from weakref import WeakSet
 
@@ -18,6 +18,7 @@ class Hangup:
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._lock = Lock()
         self._done = Event()
 
     def watch(self, session: Any) -> None:
@@ -29,7 +30,9 @@ class Hangup:
     def now(self) -> None:
         """Hang up. Over TLS only calls to come fail: what was wrapped is out of our hands and ends at its limit."""
         self._done.set()
-        for each in list(self._sockets):
+        with self._lock:
+            sockets = list(self._sockets)
+        for each in sockets:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
@@ -38,7 +41,8 @@ class Hangup:
             if self._done.is_set():
                 raise ConnectionAbortedError("the client is closed")
             made: socket.socket = pool.ConnectionCls._new_conn(connection)
-            self._sockets.add(made)
+            with self._lock:
+                self._sockets.add(made)
             if self._done.is_set():  # meanwhile
                 self.now()
             return made
