@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -50,11 +52,27 @@ def test_the_lock_names_no_package_index(lock: str) -> None:
     assert "://" not in (ROOT / lock).read_text()
 
 
-def test_every_declared_dependency_is_locked() -> None:
+def declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=!~\[ ]", one)[0].lower() for one in project["dependencies"]}
-    assert declared <= set(requirements("requirements.lock"))
-    assert {"aiohttp", "ipfshttpclient", "cryptography", "msgpack", "pynostr", "typer"} <= declared
+    return {re.split(r"[<>=!~\[ ]", one)[0].lower() for one in project["dependencies"]}
+
+
+def test_every_declared_dependency_is_locked() -> None:
+    assert declared() <= set(requirements("requirements.lock"))
+    assert {"aiohttp", "ipfshttpclient", "cryptography", "msgpack", "pynostr", "typer"} <= declared()
+
+
+def test_whatever_is_imported_is_declared() -> None:
+    """What only comes with something else may go with it."""
+    imported = set()
+    for package in ("dragon", "registry_schema"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                imported |= {name.partition(".")[0].replace("_", "-") for name in names}
+    ours = {"dragon", "registry-schema"} | {name.replace("_", "-") for name in sys.stdlib_module_names}
+    assert imported - ours <= declared() | {"pydantic-core"}, "that one is of a piece with pydantic, which pins it"
 
 
 def test_urllib3_stays_below_3_for_ipfshttpclient() -> None:
