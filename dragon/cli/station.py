@@ -24,6 +24,7 @@ from dragon.client import Control
 from dragon.config import Settings, load_settings
 from dragon.errors import DragonError, LocalError, NotRunning, UsageError
 from dragon.home import Home
+from dragon.kubo.engine import is_managed
 from dragon.probe import catalogue_of
 
 PUBLISHERS = ("astroport", "dragon")
@@ -40,6 +41,7 @@ def take_over(
         raise LocalError(f"{zen.root} belongs to another user", "run this as the user who keeps the station, not with sudo")
     home.prepare()
     settings = on_station(load_settings(home), os.environ)
+    _of_the_station(settings, home)
     ledger = ledger_of(home)
     options = _options(ledger, settings, system=system, publisher=publisher, nostr=nostr)
     _one_publisher(zen, options)
@@ -116,6 +118,19 @@ def _options(ledger: Ledger, settings: Settings, *, system: bool | None, publish
         former.publisher if publisher is None else cast(Publisher, publisher),
         nostr or former.nostr,
     )
+
+
+def _of_the_station(settings: Settings, home: Home) -> None:
+    """Refuse to lead a station to a node that would be none of it: it would offer nothing, or as somebody else."""
+    if settings.astroport.enabled == "off":
+        raise LocalError(
+            '[astroport] enabled is "off": this node lays nothing on a station', f'set it to "auto" in {home.config_file}'
+        )
+    if is_managed(settings):
+        raise LocalError(
+            "this node has a Kubo of its own, so another id than the station",
+            f"leave managed, binary and swarm_key out of [kubo], and isolated out of [node], in {home.config_file}",
+        )
 
 
 def _configured(settings: Settings) -> Publisher:

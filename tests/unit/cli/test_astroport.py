@@ -119,6 +119,25 @@ def test_who_speaks_for_a_station() -> None:
     assert speaking([signed, *others]) == {ALPHA: frozenset({"a" * 64, "ca" * 32})}
 
 
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ('[astroport]\nenabled = "off"\n', 'set it to "auto" in'),
+        ("[kubo]\nmanaged = true\n", "managed, binary and swarm_key out of [kubo]"),
+    ],
+)
+def test_a_station_is_not_led_to_a_node_that_is_none_of_it(
+    home: Home, zen: Path, capsys: Capture, config: str, says: str
+) -> None:
+    home.prepare()
+    home.config_file.write_text(config)
+    for words in (["--dry-run"], ["--yes"]):
+        assert run(["astroport", "takeover", *words]) == 1
+        assert says in capsys.readouterr().err
+    assert (zen / "Astroport.ONE/RUNTIME/DRAGON_p2p_ssh.sh").read_text() == "#!/bin/bash\n# the original\n"
+    assert not (home.root / "astroport").exists()
+
+
 def test_never_two_publishers_on_one_name(home: Home, zen: Path, capsys: Capture) -> None:
     script = zen / "Astroport.ONE" / "_12345.sh"
     script.write_text("read line\n")
