@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import TextIO
 
 from dragon.text import clean
 
@@ -21,9 +22,17 @@ class OneLine(logging.Formatter):
         return " ⏎ ".join(clean(line, LONGEST) for line in super().format(record).splitlines() if line.strip())[:LONGEST]
 
 
+class ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to what is stderr now: while a live display is shown, that is what keeps lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def set_up_logging(level: int) -> None:
     """Log to stderr at `level`: -1 warnings, 0 what happens, 1 everything of ours."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = ToStderr()
     when = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "  # the journal has its own clock
     handler.setFormatter(OneLine(f"{when}%(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=max(_LEVELS[level], logging.INFO), handlers=[handler], force=True)

@@ -12,6 +12,10 @@ QUIET_SECONDS = 10.0
 """Seconds between two lines of detail where they cannot overwrite one another (a log, a CI run)."""
 
 
+RESTING = "finding and starting Kubo"
+"""What the live line says while there is nothing to say in detail."""
+
+
 class Progress(Protocol):
     def step(self, text: str) -> None:
         """Something worth a line of its own."""
@@ -55,12 +59,12 @@ def shown(out: TextIO | None = None) -> Iterator[Progress]:
     from rich.console import Console  # 20 ms and some MB, for terminals only
 
     console = Console(file=stream)
-    with console.status("Kubo") as status:
+    with console.status(RESTING) as status:
 
         class Live:
             def step(self, text: str) -> None:
                 console.print(text, markup=False, highlight=False)
-                status.update("Kubo")
+                status.update(RESTING)
 
             def detail(self, text: str) -> None:
                 status.update(text.replace("[", r"\["))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dragon.cli.logs import OneLine
+from dragon.cli.logs import OneLine, set_up_logging
 from dragon.cli.main import run
 from dragon.cli.notify import notify
 from dragon.cli.serve import overrides_from
@@ -159,6 +160,15 @@ def test_a_traceback_is_one_line_too() -> None:
     text = OneLine("%(message)s").format(record)
     assert "\n" not in text
     assert text.startswith("failed ⏎ Traceback")
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_line_goes_above_a_live_display_that_began_after_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up_logging(0)
+    display = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", display)
+    logging.getLogger("dragon.x").info("while Kubo starts")
+    assert display.getvalue().endswith("INFO dragon.x: while Kubo starts\n")
 
 
 def test_without_a_manager_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
