@@ -1,4 +1,4 @@
-"""Whole nodes that die under a forward: `kill -9` of the node, which leaves its Kubo behind, and of its Kubo alone."""
+"""Whole nodes that die under a forward: `kill -9` of the node, which leaves its Kubo behind, and of its Kubo alone; SIGSTOP."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ def pid_behind(port: int) -> int:
         return int(json.load(answer)["pid"])
 
 
-@pytest.mark.parametrize("what", ["node", "kubo"])
+@pytest.mark.parametrize("what", ["node", "kubo", "frozen-node"])
 def test_a_forward_outlives_its_providers_node(make_node: NodeFactory, tmp_path: Path, what: str) -> None:
-    """THREATS 20: the next request on the same port is answered by the other one, and what ran through the dead one ends."""
+    """THREATS 20: the next request on the same port is answered by the other one, and what ran through the dead one ends.
+
+    Through a frozen one, whose Kubo lives, it waits: nobody can tell that from a service at work.
+    """
     me = make_node("me", swarm=f"fo-{what}", tables=f"[catalogue.ollama]\nport = {free_port()}").start()
     join = me.json("status")["addresses"]
     pids, nodes = {}, {}
@@ -52,6 +55,15 @@ def test_a_forward_outlives_its_providers_node(make_node: NodeFactory, tmp_path:
             assert running.recv(12) == b"HTTP/1.1 200"
             if what == "node":
                 nodes[first].kill()
+            elif what == "frozen-node":
+                process = nodes[first].process
+                assert process is not None
+                process.send_signal(signal.SIGSTOP)
+                try:
+                    assert pid_behind(port) == pids[second]
+                finally:
+                    process.send_signal(signal.SIGCONT)
+                running.shutdown(socket.SHUT_WR)
             else:
                 kubo = nodes[first].kubo_pid()
                 assert kubo is not None
