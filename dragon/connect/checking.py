@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +12,14 @@ from dragon import sockdiag
 from dragon.connect.lookup import slugs_of
 from dragon.connect.ports import HOST
 from dragon.connect.request import ForwardInfo, ForwardRequest, url_of
-from dragon.errors import NoProvider
+from dragon.errors import KuboError, NoProvider
 from dragon.probe import Catalogue, CatalogueEntry, TestResult, ownership, test_service
 
 if TYPE_CHECKING:
     from dragon.connect.forwards import Forwards
     from dragon.kubo import Kubo
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +92,30 @@ class Checker:
         It is private, or runs otherwise than the catalogue's evidence says (a ComfyUI that nobody made a unit of).
         """
         known = [self._catalogue().get(slug) for slug in slugs if slug in self._catalogue()]
-        tunnels = {entry.leg_port for entry in await self._kubo.p2p_ls()} | self._forwards.ports()
         for entry in known:
-            if entry.port in tunnels:
+            if entry.port in self._forwards.ports():
                 continue
             result = await test_service(entry, HOST, entry.port, timeout=self._timeout)
-            if result.ok and not await asyncio.to_thread(_is_tunnel, entry.port):
+            if result.ok and not await self._is_tunnel(entry.port):
                 url = url_of(entry.scheme, HOST, entry.port)
                 return _checked(entry.slug, self._node_id, "local", entry.port, url, result)
         return None
+
+    async def _is_tunnel(self, port: int) -> bool:
+        """Tell whether a port of this machine is the near end of somebody's tunnel, as far as Kubo and the kernel tell us."""
+        try:
+            if any(entry.leg_port == port for entry in await self._kubo.p2p_ls()):
+                return True
+        except KuboError as error:  # nothing answers through the tunnels of a Kubo that does not
+            log.debug("tunnels are told by the kernel alone: %s", error)
+        return await asyncio.to_thread(_held_by_a_tunnel, port)
 
     def _entry(self, slug: str, port: int) -> CatalogueEntry:
         return self._catalogue().get(slug) if slug in self._catalogue() else CatalogueEntry(slug=slug, port=port, label=slug)
 
 
-def _is_tunnel(port: int) -> bool:
-    """Tell whether a port of this machine is the near end of somebody's tunnel, as far as this user may see. Blocks."""
+def _held_by_a_tunnel(port: int) -> bool:
+    """Tell whether who listens on `port` makes tunnels; False where that cannot be read. Blocks."""
     try:
         owners = ownership.read_owners([each for each in sockdiag.listening() if each.local_port == port], {})
     except OSError:

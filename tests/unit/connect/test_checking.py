@@ -11,6 +11,7 @@ import pytest
 
 from dragon.connect.checking import Checker
 from dragon.errors import NoProvider, UnknownService
+from dragon.kubo.fake import FakeKubo
 from dragon.probe import Finding, load_catalogue
 from tests.testbed.services import start_service
 from tests.unit.connect.sockets import Server, http
@@ -87,6 +88,17 @@ async def test_what_answers_here_counts_though_its_evidence_does_not_fit_unless_
             await checker(world, {"comfyui": {"port": tunnel.port, "test": "/"}}).check("comfyui", via="local")
     finally:
         await asyncio.to_thread(tunnel.stop)
+
+
+async def test_a_kubo_that_does_not_answer_is_no_reason_to_miss_what_runs_here(
+    world: World, unused_port: Callable[[], int]
+) -> None:
+    assert isinstance(world.me.kubo, FakeKubo)
+    await world.me.kubo.stop()
+    with pytest.raises(NoProvider):
+        await checker(world, {"comfyui": {"port": unused_port(), "test": "/"}}).check("comfyui")
+    async with Server(http("mine")) as mine:
+        assert (await checker(world, {"comfyui": {"port": mine.port, "test": "/"}}).check("comfyui")).ok
 
 
 async def test_nothing_there_is_told_and_nothing_is_opened(world: World, unused_port: Callable[[], int]) -> None:
