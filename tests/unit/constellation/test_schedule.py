@@ -112,7 +112,7 @@ async def test_the_first_run_comes_a_minute_after_the_start_with_the_nodes_flags
 async def test_the_next_one_comes_an_interval_after_whoever_ran_last(tmp_path: Path) -> None:
     stage = Stage(tmp_path, every=3600.0)
     stage.places.root.mkdir()
-    stamp(stage.places.stamps, stage.clock.at)
+    await asyncio.to_thread(stamp, stage.places.stamps, stage.clock.at)
     async with going_on(stage):
         await stage.pass_time(FIRST * 1.2)
         await stage.pass_time(3600 * (1 - JITTER) - FIRST * 1.2 - 1)
@@ -151,7 +151,7 @@ async def test_a_run_that_goes_on_is_ended_in_order_with_the_node(tmp_path: Path
 async def test_a_follower_is_started_again_when_it_ends(tmp_path: Path) -> None:
     stage = Stage(tmp_path, follow=True)
     stage.places.root.mkdir()
-    stamp(stage.places.stamps, stage.clock.at)
+    await asyncio.to_thread(stamp, stage.places.stamps, stage.clock.at)
     async with going_on(stage):
         await stage.pass_time(FIRST)
         await stage.until(lambda: len(stage.children()) == 1)

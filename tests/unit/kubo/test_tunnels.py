@@ -129,7 +129,7 @@ async def test_the_journal_is_there_before_the_listener(
     listen = kubo.p2p_listen
 
     async def observed(protocol: str, target: str, *, report_peer_id: bool = False) -> None:
-        journaled.extend(json.loads((tmp_path / "tunnels.json").read_text())["ours"])
+        journaled.extend(json.loads(await asyncio.to_thread((tmp_path / "tunnels.json").read_text))["ours"])
         await listen(protocol, target, report_peer_id=report_peer_id)
 
     monkeypatch.setattr(kubo, "p2p_listen", observed)
