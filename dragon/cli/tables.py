@@ -159,10 +159,15 @@ def status(document: Document) -> Table:
         ("swarm", _text(document, "swarm")),
         ("peers", _text(document, "peers") if not isinstance(document.get("peers"), list) else str(len(document["peers"]))),
         ("offers", _offers(offers) if document.get("offering", True) else "withdrawn; dragon astroport start makes them again"),
-        ("kubo", f"{_text(kubo, 'version')} at {_text(kubo, 'api')}{' (managed)' if kubo.get('managed') else ''}"),
+        ("kubo", _kubo(kubo)),
         *(("address" if number == 0 else "", address) for number, address in enumerate(addresses)),
     ]
     return Table(("", ""), [[Cell(name, "bold"), Cell(value)] for name, value in rows], "")
+
+
+def _kubo(kubo: Document) -> str:
+    managed = " (managed)" if kubo.get("managed") else ""
+    return f"{_text(kubo, 'problem') or _text(kubo, 'version') + ' at ' + _text(kubo, 'api')}{managed}"
 
 
 def short_id(node_id: object) -> str:

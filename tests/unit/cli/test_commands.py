@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dragon import errors
+from dragon.cli import tables
 from dragon.cli.main import run
 from dragon.home import Home
 from tests.testbed.backend import ALPHA, BETA, ServedBackend, a_peer, a_performance, a_provider
@@ -55,6 +56,13 @@ def test_status(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None
     assert "0.43.0" in shown
     assert "managed" in shown
     assert shown.startswith("node")
+
+
+def test_status_says_when_kubo_is_away() -> None:
+    """Its version is not known then; an empty place would say nothing."""
+    away = {"api": "/ip4/127.0.0.1/tcp/5001", "version": "", "managed": True, "problem": "Kubo does not answer at /ip4/…"}
+    (row,) = [row for row in tables.status({"kubo": away}).rows if row[0].text == "kubo"]
+    assert row[1].text == "Kubo does not answer at /ip4/… (managed)"
 
 
 def test_forward_prints_the_url_alone_for_a_pipe(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
