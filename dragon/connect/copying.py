@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from dragon.connect.relay import GONE, LINGER, Relay, reset
+from dragon.connect.relay import LINGER, Relay, reset
 
 CHUNK = 256 * 1024
 """Bytes per read: larger ones gain nothing on loopback (measured), smaller ones cost wake-ups."""
@@ -76,8 +76,6 @@ class CopyingRelay:
                 else:
                     self.received += count
             destination.shutdown(socket.SHUT_WR)
-        except GONE:
-            return False
         except OSError:
             return False
         return True

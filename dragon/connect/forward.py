@@ -17,10 +17,11 @@ from typing import Any
 from dragon.clock import Clock
 from dragon.connect.entrance import Entrance
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
+from dragon.connect.joining import make_relay
 from dragon.connect.opening import Outcome, may_resend, open_conversation
 from dragon.connect.patience import ANSWER_WITHIN, Patience
 from dragon.connect.pool import Pool
-from dragon.connect.relay import Relay, make_relay, reset
+from dragon.connect.relay import Relay, reset
 from dragon.errors import LocalError, PeerUnreachable
 
 log = logging.getLogger(__name__)

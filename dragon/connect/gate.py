@@ -17,8 +17,9 @@ from typing import Any
 from dragon.clock import Clock
 from dragon.connect.caller import IsKubo
 from dragon.connect.entrance import Entrance
+from dragon.connect.joining import make_relay
 from dragon.connect.ports import BACKLOG, HOST
-from dragon.connect.relay import Relay, make_relay, reset
+from dragon.connect.relay import Relay, reset
 from dragon.connect.routes import connect_loopback
 from dragon.errors import LocalError
 from registry_schema.ids import is_node_id

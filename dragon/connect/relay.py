@@ -1,4 +1,4 @@
-"""Two connected sockets joined into one conversation: what every relay promises, and the choice of how it is done.
+"""Two connected sockets joined into one conversation: what every relay promises (`joining` chooses how it is done).
 
 `near` is the side of this machine (a user's client, or the service that we offer), `far` the side of the tunnel. A relay owns
 both sockets from `start` on and closes them when it ends, whatever the reason.
@@ -6,11 +6,8 @@ both sockets from `start` on and closes them when it ends, whatever the reason.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
-import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -19,9 +16,6 @@ LINGER = 5.0
 (KUBO.md), so what comes later cannot arrive; the time is for the local program to see the end and close by itself."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
-"""What a socket says when the other end is no more."""
 
 
 class Relay(Protocol):
@@ -57,24 +51,3 @@ def reset(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     connection.close()
-
-
-def make_relay(
-    near: socket.socket,
-    far: socket.socket,
-    *,
-    loop: asyncio.AbstractEventLoop,
-    on_end: Callable[[Relay], None],
-    half_close: bool = False,
-    linger: float = LINGER,
-) -> Relay:
-    """Return the best relay of this platform for two tuned sockets, not yet started.
-
-    `on_end` is called exactly once, after both sockets are closed. `half_close` keeps one direction open for as long as it
-    likes after the other ended: for routes that can carry that (SSH), never for Kubo's.
-    """
-    if sys.platform == "linux":
-        from dragon.connect.splice import SplicedRelay as Best
-    else:
-        from dragon.connect.copying import CopyingRelay as Best
-    return Best(near, far, loop=loop, on_end=on_end, half_close=half_close, linger=linger)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from dragon.connect.relay import GONE, LINGER, Relay, reset
+from dragon.connect.relay import LINGER, Relay, reset
 
 assert sys.platform == "linux"
 
@@ -38,6 +38,9 @@ each costs more than the bytes do."""
 
 BULK_TICK = 0.002
 """Seconds without progress after which bulk is over, so that a last bit smaller than `BULK_GATHER` is not left waiting."""
+
+GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
+"""What a socket says when the other end is no more."""
 
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
