@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dragon.config import Settings
+from dragon.config import Settings, load_settings
 from dragon.errors import DragonError, KuboError, LocalError
 from dragon.home import Home
 from dragon.kubo.checks import Finding
@@ -92,6 +92,15 @@ def _settings(home: Home) -> Finding:
     return Finding(
         "settings", True, str(home.config_file) if home.config_file.exists() else "defaults: there is no config.toml"
     )
+
+
+def _file(home: Home) -> Finding:
+    """Look at the file again: what a running node was started with may have been spoilt since, and the next start fails."""
+    try:
+        load_settings(home)
+    except LocalError as error:
+        return Finding("settings", False, f"the next start fails: {error}", error.hint)
+    return _settings(home)
 
 
 async def _kubo(settings: Settings, home: Home) -> list[Finding]:
@@ -179,7 +188,7 @@ class Doctor:
         from dragon.kubo.checks import examine
 
         return [
-            _settings(self._home),
+            await asyncio.to_thread(_file, self._home),
             *await asyncio.to_thread(_home, self._home),
             *await examine(self._engine.kubo),
             *self._daemon(),

@@ -80,6 +80,21 @@ def test_two_nodes_on_one_home_are_refused(make_node: NodeFactory) -> None:
     assert first.json("status")["alias"] == "first"
 
 
+def test_settings_that_were_spoilt_under_a_running_node_are_said_before_its_next_start(make_node: NodeFactory) -> None:
+    node = make_node("spoilt").start()
+    file = node.home / "config.toml"
+    sound = file.read_text()
+    file.write_text(sound + "[nod]\n")
+    reloaded = node.run("reload")
+    assert reloaded.returncode == 2
+    assert "did you mean node?" in reloaded.stderr
+    found = {finding["name"]: finding for finding in json.loads(node.run("doctor", "--json").stdout)}
+    assert not found["settings"]["ok"]
+    assert "the next start fails" in found["settings"]["detail"]
+    file.write_text(sound)
+    assert node.json("doctor")[0]["ok"]
+
+
 def test_two_nodes_on_one_kubo_are_refused(make_node: NodeFactory, kubo_factory: object) -> None:
     daemon: KuboDaemon = kubo_factory()  # type: ignore[operator]
     config = config_text(alias="one", swarm="e2e") + f'\n[kubo]\napi = "{daemon.api}"\n'
