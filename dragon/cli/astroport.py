@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ import typer
 
 from dragon.cli import output
 from dragon.cli.examples import examples
+from dragon.cli.executable import executable
 
 if TYPE_CHECKING:
     from dragon.astroport.shims import Shim
@@ -134,16 +133,6 @@ def keys(
     from dragon.cli.station_keys import keep, take_out
 
     raise typer.Exit((take_out if remove else keep)(dry_run=dry_run, as_json=as_json))
-
-
-def executable() -> tuple[str, ...]:
-    """Return how this very program is called from anywhere: its script, else Python with the module."""
-    called = Path(sys.argv[0])
-    beside = Path(sys.executable).parent / "dragon"
-    for candidate in (called if called.name == "dragon" else None, beside, shutil.which("dragon")):
-        if candidate is not None and Path(candidate).is_file() and os.access(candidate, os.X_OK):
-            return (os.path.abspath(candidate),)  # noqa: PTH100
-    return (sys.executable, "-m", "dragon")
 
 
 def _offering(on: bool, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from dragon.astroport.takeover import take_over as do
 from dragon.astroport.unit import UNIT, Manager
 from dragon.astroport.zen import Zen
 from dragon.cli import output
-from dragon.cli.astroport import executable
+from dragon.cli.executable import executable
 from dragon.client import Control
 from dragon.config import Settings, load_settings
 from dragon.errors import DragonError, LocalError, NotRunning, UsageError

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dragon.astroport.unit import Scope, filled, source, values_for
-from dragon.cli.astroport import executable
+from dragon.cli.executable import executable
 from tests.testbed.kubo import KuboDaemon
 from tests.testbed.node import wait_for
 from tests.testbed.ports import free_port

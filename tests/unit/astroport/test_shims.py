@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dragon.astroport.shims import files, is_ours, sync_scripts, text_of, wrapper_text, write
-from dragon.cli.astroport import executable
+from dragon.cli.executable import executable
 from dragon.errors import HomeError, LocalError
 
 COMMAND = ("/opt/my dragon's/bin/dragon",)
