@@ -11,6 +11,11 @@ import unicodedata
 LONGEST = 512
 """Characters shown of one text: the longest honest field (a station's) has 512."""
 
+LONGEST_COMPLAINT = 2000
+"""Characters of an error, and of its hint: those that name every provider tried are long."""
+
+_SENTENCE_ENDS = (".", "?", "!", ":", ";")
+
 _MARKS_IN_A_ROW = 4
 """Combining marks kept on one letter: living languages stack up to four; only "zalgo" text stacks more, over other lines."""
 
@@ -29,6 +34,12 @@ def clean(text: object, longest: int = LONGEST) -> str:
             continue
         kept.append("�" if category in _HIDDEN else character)
     return "".join(kept) if len(kept) <= longest else "".join(kept[: longest - 1]) + "…"
+
+
+def complaint(message: str, hint: str) -> str:
+    """Return an error and what to do about it as the one line that every command prints."""
+    said, advice = clean(message, LONGEST_COMPLAINT), clean(hint, LONGEST_COMPLAINT)
+    return f"dragon: {said}" + (f"{'' if said.endswith(_SENTENCE_ENDS) else ';'} {advice}" if advice else "")
 
 
 def width(text: str) -> int:

@@ -39,10 +39,12 @@ _STATUS: tuple[tuple[type[DragonError], HTTPStatus], ...] = (
 
 
 def dumps(document: Any) -> str:
+    """Return `document` as JSON on one line; raises `ValueError` for a number that JSON does not know."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def answer(document: Any) -> web.Response:
+    """Return the response 200 with `document`."""
     return web.json_response(text=dumps(document))
 
 
@@ -57,6 +59,7 @@ def error_document(error: DragonError) -> dict[str, Any]:
 
 
 def failure(status: int, error: str, hint: str, exit_code: int = 1) -> web.Response:
+    """Return the response for an error of ours; `exit_code` is the one of the command that asked."""
     document = {"error": error, "hint": hint, "exit_code": exit_code, "kind": "LocalError"}
     return web.json_response(text=dumps(document), status=status)
 

@@ -14,8 +14,7 @@ from dragon.astroport.status_file import Connection, port_in
 from dragon.astroport.veteran import note_success
 from dragon.astroport.words import CONNECTING, Command, help_lines, parse
 from dragon.errors import DragonError, HomeError, LocalError, NoProvider, NotRunning
-
-_SENTENCE_ENDS = (".", "?", "!", ":", ";")
+from dragon.text import complaint
 
 
 def run(control: Control, name: str, words: Sequence[str], variables: Mapping[str, str], say: Say, warn: Say) -> int:
@@ -173,8 +172,7 @@ def ready_lines(service: Service, connection: Connection) -> list[str]:
 
 def line_of(error: DragonError) -> str:
     """Return an error as the one line that every command prints."""
-    message, hint = str(error), error.hint if isinstance(error, LocalError) else ""
-    return f"dragon: {message}" + (f"{'' if message.endswith(_SENTENCE_ENDS) else ';'} {hint}" if hint else "")
+    return complaint(str(error), error.hint if isinstance(error, LocalError) else "")
 
 
 def tested(checked: Document) -> str:

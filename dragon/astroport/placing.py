@@ -43,6 +43,7 @@ def held(root: int, folder: str, names: Iterable[str], limit: int = MAX_READ) ->
 
 
 def contents(place: int, name: str, limit: int) -> bytes | None:
+    """Return what a plain file of at most `limit` bytes holds, None for any other, and for what is not there."""
     try:
         descriptor = os.open(name, _READ, dir_fd=place)
     except OSError:
@@ -61,6 +62,7 @@ def contents(place: int, name: str, limit: int) -> bytes | None:
 
 
 def differs(place: int, name: str, file: File) -> bool:
+    """Tell whether what has this name is anything else than `file`. Raises `OSError`."""
     try:
         status = os.stat(name, dir_fd=place, follow_symlinks=False)
     except FileNotFoundError:
@@ -91,6 +93,7 @@ def unfinished(name: str) -> str:
 
 
 def create(place: int, name: str, file: File) -> None:
+    """Write a file that is not there yet. Raises `FileExistsError` where it is, and any other `OSError`."""
     descriptor = os.open(name, _NEW, file.mode, dir_fd=place)
     try:
         os.fchmod(descriptor, file.mode)  # whatever the umask is
@@ -102,6 +105,7 @@ def create(place: int, name: str, file: File) -> None:
 
 
 def remove(place: int, name: str) -> bool:
+    """Take a file away and tell whether there was one; a folder of that name stays."""
     try:
         os.unlink(name, dir_fd=place)
     except FileNotFoundError:

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from dragon.errors import DragonError, LocalError
-from dragon.text import clean
+from dragon.text import complaint
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
-
-_SENTENCE_ENDS = (".", "?", "!", ":", ";")
 
 
 def main() -> NoReturn:
@@ -77,14 +75,7 @@ def _fit(stream: TextIO | None) -> TextIO:
 
 
 def _tell(error: str, hint: str, code: int, as_json: bool) -> int:
-    if as_json:
-        line = json.dumps({"error": error, "hint": hint})
-    else:
-        message = clean(error, 2000)
-        line = f"dragon: {message}"
-        if hint:
-            line += f"{'' if message.endswith(_SENTENCE_ENDS) else ';'} {clean(hint, 2000)}"
-    print(line, file=sys.stderr)
+    print(json.dumps({"error": error, "hint": hint}) if as_json else complaint(error, hint), file=sys.stderr)
     return code
 
 

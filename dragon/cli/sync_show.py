@@ -103,10 +103,12 @@ def brief(report: Document) -> Document:
 
 
 def control(home: Home) -> Control:
+    """Return the way to the node at `home`; what it needs is loaded only now."""
     from dragon.client import Control
 
     return Control(home)
 
 
 def places_of(home: Home, facts: Mapping[str, Any]) -> Places:
+    """Return where the sync's files lie, by what the node says of its constellation."""
     return Places(home.root, Path(facts["station"]["zen"]) if facts["station"] else None)
