@@ -162,7 +162,7 @@ def status(document: Document) -> Table:
         ("kubo", _kubo(kubo)),
         *(("address" if number == 0 else "", address) for number, address in enumerate(addresses)),
     ]
-    return Table(("", ""), [[Cell(name, "bold"), Cell(value)] for name, value in rows], "")
+    return Table(("", ""), [[Cell(name, "bold"), Cell(value, longest=LONGEST_SENTENCE)] for name, value in rows], "")
 
 
 def _kubo(kubo: Document) -> str:
