@@ -13,6 +13,9 @@ from dragon.home import Home
 MOST_KINDS = 1000
 """Kinds in one wish: relays refuse filters with thousands."""
 
+MOST_DAYS, LONGEST = 36_500, 86_400
+"""Of `--days` and `--timeout`, as of the settings of these names."""
+
 
 class _Sync(TyperGroup):
     """Hands what follows `--as backfill` or `--as trigger` on as it is: it is the grammar of the scripts, not ours."""
@@ -34,7 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.callback()
 def sync(
     context: typer.Context,
-    days: Annotated[float | None, typer.Option("--days", min=0, help="How far back to look; 0 is everything.")] = None,
+    days: Annotated[float | None, typer.Option("--days", help="How far back to look; 0 is everything.")] = None,
     kinds: Annotated[list[str] | None, typer.Option("--kinds", metavar="N,N…", help="Kinds of events (repeatable).")] = None,
     no_dms: Annotated[bool, typer.Option("--no-dms", help="Leave out direct messages (kind 4).")] = False,
     no_profiles: Annotated[bool, typer.Option("--no-profiles", help="Do not fetch older profiles that are missing.")] = False,
@@ -42,7 +45,7 @@ def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask what is missing; fetch and write nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with each peer, both ways; change nothing.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Then stay, and keep in step as events appear.")] = False,
-    timeout: Annotated[float | None, typer.Option("--timeout", min=1, help="Seconds; what came until then is kept.")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds; what came until then is kept.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show who and what is synced; start nothing.")] = False,
     show_hex: Annotated[bool, typer.Option("--show-hex", help="Print the public keys; start nothing.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more while it runs.")] = False,
@@ -63,6 +66,14 @@ def sync(
         raise UsageError("--as must be the first word", "for example: dragon sync --as backfill --days 1")
     if direction not in (None, "down", "both"):
         raise UsageError(f"--dir {direction}: neither down nor both", "for example --dir both")
+    if days is not None and not 0 <= days <= MOST_DAYS:  # no number (nan) is within no bounds
+        raise UsageError(f"--days {days:g}: not a number of days", f"0 (everything) to {MOST_DAYS}")
+    if timeout is not None and not 1 <= timeout <= LONGEST:
+        raise UsageError(f"--timeout {timeout:g}: not a number of seconds", f"1 to {LONGEST}")
+    if follow and (dry_run or verify):
+        raise UsageError(
+            f"--follow stores what appears, {'--dry-run' if dry_run else '--verify'} stores nothing", "leave one out"
+        )
     home = Home.locate()
     if show_hex or stats:
         from dragon.cli import sync_show
@@ -128,7 +139,11 @@ def _kinds(words: list[str] | None) -> tuple[int, ...] | None:
     if not words:
         return None
     numbers = [number for word in words for number in word.replace(",", " ").split()]
-    wrong = [number for number in numbers if not (number.isascii() and number.isdecimal() and int(number[:6]) <= 65_535)]
+    wrong = [
+        number
+        for number in numbers
+        if not (number.isascii() and number.isdecimal() and len(number) <= 5 and int(number) <= 65_535)
+    ]
     if wrong or not numbers or len(numbers) > MOST_KINDS:
         raise UsageError(f"--kinds {wrong[0] if wrong else ''}: not kinds of events", "numbers up to 65535: --kinds 0,1,3")
     return tuple(dict.fromkeys(int(number) for number in numbers))

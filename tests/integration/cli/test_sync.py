@@ -219,6 +219,8 @@ def test_everything_that_is_missing_is_named_at_once(home: Home, capsys: pytest.
 
 
 @pytest.mark.parametrize("words", ["--kinds x", "--kinds 70000", "--kinds ,", "--dir up", "--days -1", "--days x", "--nope",
+                                   "--days nan", "--days inf", "--timeout nan", "--timeout 0", "--kinds 0000000099999",
+                                   "--follow --dry-run", "--verify --follow",
                                    "--verbose --as backfill", "history 7", "history x", "history 1 --html"])  # fmt: skip
 def test_wrong_words_are_exit_2(words: str, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sync", *words.split()]) == 2
