@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from statistics import median_low
 from typing import TypeAlias
 
@@ -98,22 +98,26 @@ class Rates:
 
 
 class Lags:
-    """How far the clocks of those who speak for themselves are behind ours, lately: mostly our own clock's error."""
+    """How far the clocks of those who speak for themselves are behind ours: where most agree, it is our own clock's error."""
 
     def __init__(self, least: int, kept: int = 63) -> None:
-        """`least`: signers to hear before their median means anything; `kept`: a handful of beats each in a small swarm."""
+        """`least`: signers to hear before their median means anything; `kept`: those heard last, enough for a median."""
         self._least = least
-        self._lags: deque[float] = deque(maxlen=kept)
+        self._kept = kept
+        self._lags: OrderedDict[str, float] = OrderedDict()
         self._usual: float | None = 0.0
 
-    def add(self, lag: float) -> None:
-        """Note one measurement, in seconds."""
-        self._lags.append(lag)
+    def add(self, node_id: str, lag: float) -> None:
+        """Note what was measured of a signer, in seconds. Each has one voice, however often it speaks (THREATS 3)."""
+        self._lags[node_id] = lag
+        self._lags.move_to_end(node_id)
+        if len(self._lags) > self._kept:
+            self._lags.popitem(last=False)
         self._usual = None
 
     @property
     def usual(self) -> float:
-        """The median in seconds; 0 while too few were heard."""
+        """The median in seconds, the lower one of two; 0 while too few were heard."""
         if self._usual is None:
-            self._usual = median_low(self._lags) if len(self._lags) >= self._least else 0.0
+            self._usual = median_low(self._lags.values()) if len(self._lags) >= self._least else 0.0
         return self._usual

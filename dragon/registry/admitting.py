@@ -50,7 +50,7 @@ class Admitting:
         self._verify = verify
         self._seen = Seen(policy.seen_capacity)
         self._rates = Rates(policy)
-        self._lags = Lags(policy.signers_for_lag)
+        self._lags = Lags(policy.signers_for_suspicion)
 
     @property
     def remembered(self) -> tuple[int, int]:
@@ -244,7 +244,8 @@ class Admitting:
         """Note how far the clock of a node that speaks for itself is behind ours."""
         entry.lag = hearing.lag(entry.rank[0])
         entry.reason = clock_reason(entry.lag, self._policy.max_skew)
-        self._lags.add(entry.lag)
+        if not entry.reason:  # a clock that is off says nothing about ours
+            self._lags.add(entry.node_id, entry.lag)
 
     def _count_beat(self, entry: Entry, at: float) -> None:
         if at - entry.counted_at >= self._policy.beat_spacing and entry.beats < self._policy.beats_to_be_known:

@@ -61,9 +61,8 @@ class Policy:
     carriers: int = 4_096
     """Carriers whose buckets are remembered; the longest unused is forgotten first."""
     signers_for_suspicion: int = 2
-    """So many skewed signers, and more than half of those heard, make our own clock the suspect: also in a swarm of three."""
-    signers_for_lag: int = 3
-    """So many measurements before their median counts for nodes that were not measured: one liar among them is no majority."""
+    """So many signers must agree that our own clock is off, also in a swarm of three: skewed ones and more than half of those
+    heard make it the suspect; as many measurements count for nodes that were not measured, the smaller one of two."""
 
     def lease(self, ttl: float, live: int) -> float:
         """Return the seconds that a manifest asking for `ttl` is believed in a view of `live` nodes."""

@@ -343,6 +343,18 @@ def test_our_own_clock_error_does_not_make_relayed_nodes_look_dead() -> None:
     assert world.state(A) == "live"
 
 
+@pytest.mark.parametrize("lag", [250_000, 7_200_000])
+def test_one_signer_cannot_make_our_clock_look_wrong_to_revive_the_dead(lag: int) -> None:
+    """THREATS 3: it beats with a clock far behind, and often, and a relay brings what a dead node said in that time."""
+    world = World()
+    for _ in range(10):
+        world.wait(1)
+        world.hear(D.envelope(world.now_ms - lag))
+    world.hear(B.envelope(world.now_ms))
+    world.hear(A.envelope(world.now_ms - lag), "exchange", RELAY.node_id)
+    assert world.state(A) in (None, "silent")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (70, "70 s"), (299, "299 s"), (300, "5 min"), (7200, "120 min"), (86400, "24 h"), (1e7, "116 d")],
