@@ -51,6 +51,14 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""
 
 
+def window(document: Mapping[str, Any]) -> str:
+    """Return the time whose events a run looked at; "" where it never came to that."""
+    since, until = document["since"], document["until"]
+    if not until:
+        return ""
+    return f"{moment(since)} to {moment(until)}" if since else f"everything until {moment(until)}"
+
+
 def summed(counts: Any) -> int:
     return sum(value for value in counts.values() if isinstance(value, int)) if isinstance(counts, Mapping) else 0
 

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from dragon.constellation.charts import bar, escaped, ring, timeline
-from dragon.constellation.figures import METHODS, count, moment, size, span, summed, verdict
+from dragon.constellation.figures import METHODS, count, moment, size, span, summed, verdict, window
 from dragon.constellation.names import kind_name
 from dragon.constellation.text import ranked
 
@@ -187,7 +187,7 @@ def _facts(document: Document) -> str:
     facts = (
         ("Run", f"{document['run']} ({document['mode']})"),
         ("Node", document["node"]),
-        ("Window", f"{moment(document['since'])} – {moment(document['until'])}" if document["until"] else ""),
+        ("Window", window(document)),
         ("Kinds", " ".join(str(kind) for kind in document["kinds"])),
         ("Stored by", document["tool"] or document["relay"]),
         ("Sent to peers", count(document["sent"]) if document["sent"] else ""),

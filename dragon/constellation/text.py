@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dragon.constellation.figures import METHODS, count, moment, size, span, summed, verdict
+from dragon.constellation.figures import METHODS, count, moment, size, span, summed, verdict, window
 from dragon.constellation.names import kind_name
 from dragon.text import clean
 
@@ -15,11 +15,10 @@ Document = Mapping[str, Any]
 def summary(document: Document) -> list[tuple[str, str]]:
     """Return the report's facts as pairs of name and value, the most important ones first."""
     rejected, refused = summed(document["rejected"]), summed(document["refused"])
-    window = f"{moment(document['since'])} to {moment(document['until'])}"
     facts = [
         ("run", f"{document['run']}: {verdict(document)}" + (f" ({document['error']})" if document["error"] else "")),
         ("took", f"{span(document['seconds'])}, from {moment(document['started'])}"),
-        ("window", window if document["until"] else ""),
+        ("window", window(document)),
         ("authors", f"{count(document['pubkeys'])} public keys, {count(document['people'])} of them this node's own"),
         ("peers", _peers(document)),
         ("events", f"{count(document['received'])} collected: {count(document['stored'])} new, "

@@ -130,6 +130,13 @@ def test_a_run_without_anything_has_a_page_too() -> None:
     assert list(plain(empty))
 
 
+def test_the_window_of_a_run_over_everything_has_no_beginning() -> None:
+    told = a_report(since=0)
+    text, words = "\n".join(plain(told)), " ".join(Parsed(page(told)).words)
+    assert "everything until 20" in text
+    assert "everything until 20" in words
+
+
 def test_a_comparison_says_what_is_missing() -> None:
     assert "100 events of the peers are missing here" in page(a_report(verify=True, stored=0))
     assert "Nothing is missing here" in page(a_report(verify=True, peers=[]))
