@@ -54,8 +54,7 @@ async def test_watch_sees_starts_stops_and_moves(http_service: StartService, unu
         assert gone.refused["ollama"] == f"nothing listens on port {port}"
         http_service(name="ollama", port=port, models=["b"])
         assert (await watched.until_found("ollama")).labels == {"model": "b"}
-        told = [(survey.found, survey.refused) for survey in watched.surveys]
-        assert all(one != following for one, following in pairwise(told)), "a survey is told only when it differs"
+        assert all(one.differs(following) for one, following in pairwise(watched.surveys)), "told only when it differs"
 
 
 async def test_what_answers_late_is_asked_again(http_service: StartService, unused_port: FreePort) -> None:
