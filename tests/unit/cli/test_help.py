@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -12,6 +14,7 @@ from dragon.cli.app import app
 from dragon.cli.main import run
 
 ROOT = typer.main.get_command(app)
+ROOT_FOLDER = Path(__file__).parents[3]
 
 
 def commands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
@@ -77,3 +80,40 @@ def test_a_group_alone_is_a_question_for_help(words: list[str], capsys: pytest.C
 def test_wrong_words_name_the_page_of_their_command(words: str, page: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words.split()) == 2
     assert capsys.readouterr().err.endswith(f"; see: {page}\n")
+
+
+DOCS = sorted((ROOT_FOLDER / "docs").glob("*.md"))
+PAGES = [ROOT_FOLDER / "README.md", ROOT_FOLDER / "CHANGELOG.md", *DOCS]
+LEFT_OUT = re.compile(r"[…|<>]|\[|--\w+-completion")
+"""Where a page leaves words out or names alternatives; and what would act while it is parsed."""
+
+
+def shown_commands(page: Path) -> list[str]:
+    text = page.read_text()
+    inline = re.findall(r"`(dragon [^`\n]+)`", text)
+    typed = re.findall(r"^(?:\$ )?(dragon [a-z].*?)(?:  #.*)?$", text, re.MULTILINE)
+    return [command for command in [*inline, *typed] if not LEFT_OUT.search(command)]
+
+
+def what_is_wrong_with(shown: str) -> str:
+    """Return what the parser says of a command; a page may name one without its words (`dragon forward`)."""
+    command, words = ROOT, shlex.split(shown)[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+    try:
+        command.make_context(shown, words)
+    except typer.Exit:  # --version has answered
+        return ""
+    except typer.TyperException as error:
+        message = error.format_message()
+        return "" if message.startswith("Missing argument") else message
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_that_a_page_shows_are_understood(page: Path) -> None:
+    assert {shown: wrong for shown in shown_commands(page) if (wrong := what_is_wrong_with(shown))} == {}
+
+
+def test_pages_show_commands() -> None:
+    assert sum(len(shown_commands(page)) for page in PAGES) > 100
