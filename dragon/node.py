@@ -28,7 +28,7 @@ from dragon.astroport.zen import Zen, zen_home
 from dragon.backend import NodeBackend
 from dragon.capacity import capacity, machine_load
 from dragon.clock import Clock, SystemClock
-from dragon.config import Settings, reload_settings
+from dragon.config import CatalogueSettings, Settings, reload_settings
 from dragon.config.changes import changed_keys
 from dragon.connect import Forwards, KuboOwner, Serving
 from dragon.connect.offering import Offering
@@ -202,22 +202,31 @@ class Node:
         if self.station is not None:
             self.station.reload()
         changed = changed_keys(self._settings, settings)
-        if settings.catalogue == self._settings.catalogue:
-            return changed
-        catalogue = catalogue_of(settings.catalogue)
-        self._settings = self._settings.model_copy(update={"catalogue": settings.catalogue})
-        self._catalogue = catalogue
-        self.serving.replace_catalogue(catalogue)
-        self.forwards.replace_catalogue(catalogue)
-        self.prober.replace_catalogue(catalogue)
+        self._use(settings.catalogue)
         return changed
 
     async def renew(self) -> None:
-        """Apply what settings and station say of services now; where they cannot be read, that is said and all stays."""
+        """Apply what settings and station say of services now. Where config.toml cannot be read, that is said and all stays as
+        it was, except that what the station calls private is hidden all the same."""
         try:
             await self.reload()
         except ConfigError as error:
             log.warning("the services' settings stay as they were: %s (%s)", error, error.hint)
+            if self.station is not None:
+                self.station.reload()
+                stands = self._settings.catalogue
+                hidden = dict.fromkeys((*stands.also_private, *sorted(self.station.upkeep.facts.private)))
+                self._use(stands.model_copy(update={"also_private": tuple(hidden)}))
+
+    def _use(self, settings: CatalogueSettings) -> None:
+        if settings == self._settings.catalogue:
+            return
+        catalogue = catalogue_of(settings)
+        self._settings = self._settings.model_copy(update={"catalogue": settings})
+        self._catalogue = catalogue
+        self.serving.replace_catalogue(catalogue)
+        self.forwards.replace_catalogue(catalogue)
+        self.prober.replace_catalogue(catalogue)
 
     def _station(self, zen: Zen, rng: random.Random) -> Station:
         return Station(

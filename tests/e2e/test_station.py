@@ -220,6 +220,18 @@ def test_a_private_service_never_appears_whatever_the_list_s_length(offered: tup
         assert alpha.dragon.run(*words).returncode == 0
         wait_for(in_cache(beta, alpha), BOUND, lambda: alpha.dragon.log)
     assert not in_cache(beta, alpha, "qdrant")()
+    config = alpha.dragon.home / "config.toml"
+    good = config.read_text()
+    config.write_text("[broken")
+    alpha.set_env("ollama qdrant")
+    assert alpha.dragon.run("reload").returncode == 2
+    assert alpha.dragon.run("astroport", "start").returncode == 0
+    wait_for(lambda: not in_cache(beta, alpha)(), BOUND, lambda: alpha.dragon.log)
+    assert listeners(alpha) == {f"/x/dragon-{alpha.id}"}, "hidden, whatever state the settings are in"
+    config.write_text(good)
+    alpha.set_env("qdrant npm")
+    assert alpha.dragon.run("reload").returncode == 0
+    wait_for(in_cache(beta, alpha), BOUND, lambda: alpha.dragon.log)
 
 
 def test_killed_nodes_come_back_and_a_restarted_kubo_gets_its_listeners(offered: tuple[Station, Station]) -> None:
