@@ -12,7 +12,7 @@ QUIET_SECONDS = 10.0
 """Seconds between two lines of detail where they cannot overwrite one another (a log, a CI run)."""
 
 
-RESTING = "finding and starting Kubo"
+RESTING = "preparing Kubo"
 """What the live line says while there is nothing to say in detail."""
 
 
