@@ -174,6 +174,6 @@ def _explained(path: Path) -> Iterator[None]:
             raise HomeError(f"{path} is no folder, or lies below a file", "set DRAGON_HOME to a folder of your own") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise HomeError(
-                f"{path} cannot be written: {error.strerror}", "make it writable, or set DRAGON_HOME to another folder"
+                f"{path} cannot be written: {error.strerror}", "make it writable; DRAGON_HOME and ZEN_HOME choose other places"
             ) from error
         raise HomeError(f"{path}: {error.strerror or error}", "set DRAGON_HOME to a folder of your own") from error
