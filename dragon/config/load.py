@@ -38,7 +38,7 @@ def load_settings(home: Home, overrides: Mapping[str, str] | None = None, enviro
     _read_file(home.config_file, sources)
     _read_environment(environ, sources)
     for key, text in (overrides or {}).items():
-        sources.put_text(tuple(key.split(".")), text, Origin("--set"))
+        sources.put_text(tuple(key.split(".")), text, Origin("flag"))
     _existing_daemon(sources, environ)
     try:
         settings = Settings.model_validate(sources.tree)

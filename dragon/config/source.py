@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where one value came from, as the user would look for it: `config.toml:7`, `DRAGON_NODE_ALIAS`, `--set`."""
+    """Where one value came from, as the user would look for it: `config.toml:7`, `DRAGON_NODE_ALIAS`, `flag`."""
 
     place: str
     line: int | None = None

@@ -201,7 +201,7 @@ def test_a_mistake_in_a_variable_names_it(tmp_path: Path, environ: dict[str, str
 
 @pytest.mark.parametrize("key", ["node.alais", "nod.alias", "node", "node.alias.deeper", "catalogue.ollama.prot", ""])
 def test_an_unknown_flag_is_an_error(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"--set: {re.escape(key)}"):
+    with pytest.raises(ConfigError, match=f"flag: {re.escape(key)}"):
         load_settings(Home(tmp_path), {key: "x"}, {})
 
 
