@@ -34,6 +34,9 @@ FIRST = 60.0
 LOOK = 60.0
 """Seconds between two looks whether there is a relay, somebody to sync for and somebody to sync with."""
 
+AGAIN = 600.0
+"""Seconds until another try where a run failed, or could not even begin: without strfry, say, each try is a second of work."""
+
 JITTER = 0.1
 """Of the interval, by which each one is longer or shorter: the nodes of a constellation must not all ask at the full hour."""
 
@@ -83,11 +86,11 @@ class Schedule:
         await self._clock.sleep(FIRST * self._around())
         every = self._settings.every * self._around()
         while True:
-            wait = await self._until_due(every)
+            wait, done = await self._until_due(every), True
             if wait <= 0 and await self._constellation.is_worth_a_run():
                 every = self._settings.every * self._around()
-                await self._child(["--scheduled", "--json"], self._settings.timeout + OVERTIME)
-            await self._clock.sleep(max(wait, LOOK))
+                done = await self._child(["--scheduled", "--json"], self._settings.timeout + OVERTIME)
+            await self._clock.sleep(max(wait, LOOK if done else min(AGAIN, every)))
 
     async def _follow(self) -> None:
         await self._clock.sleep(FIRST * self._around() / 2)
@@ -105,15 +108,15 @@ class Schedule:
         last = await asyncio.to_thread(last_run, self._places.stamps, now)
         return 0.0 if last is None else last + every - now
 
-    async def _child(self, words: Sequence[str], limit: float | None) -> None:
-        """Run one child to its end, which is ours too. What it says stands in the log file."""
+    async def _child(self, words: Sequence[str], limit: float | None) -> bool:
+        """Run one child to its end, which is ours too; return whether it did its work. What it says stands in the log file."""
         command = [*self._command, *words, "--parent", str(os.getpid())]
         try:
             log_file = await asyncio.to_thread(self._prepare)
             process = await DaemonProcess.start(command, self._environment(), log_file)
         except OSError as error:
             log.warning("the sync does not start: %s", error)
-            return
+            return False
         log.info("sync: started pid %d (%s)", process.pid, " ".join(words))
         try:
             async with asyncio.timeout(limit):
@@ -122,7 +125,10 @@ class Schedule:
             log.warning("sync: pid %d does not end; it is ended", process.pid)
         finally:
             await process.stop(GRACE)  # reaps it, and on our own end ends it
-            log.info("sync: pid %d has ended; see dragon sync history, or %s", process.pid, log_file)
+        code = process.exit_code
+        level = logging.WARNING if code else logging.INFO
+        log.log(level, "sync: pid %d has ended with %s; see dragon sync history, or %s", process.pid, code, log_file)
+        return code == 0
 
     def _prepare(self) -> Path:
         """Return the log file, kept short, in a folder that stands."""

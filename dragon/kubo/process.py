@@ -72,6 +72,11 @@ class DaemonProcess:
             return False
         return not _is_zombie(self.pid)
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended (minus the signal that killed it); None while it runs, and of a process that an earlier node started."""
+        return None if self._child is None else self._child.poll()
+
     async def wait(self) -> None:
         """Return when the process has ended."""
         if self._pidfd is not None:

@@ -15,7 +15,7 @@ import pytest
 
 from dragon.config.model import ConstellationSettings
 from dragon.constellation.places import Places
-from dragon.constellation.schedule import FIRST, JITTER, LOOK, PAUSES, Schedule
+from dragon.constellation.schedule import AGAIN, FIRST, JITTER, LOOK, PAUSES, Schedule
 from dragon.constellation.stamps import stamp
 from tests.testbed.node import wait_for
 from tests.unit.kubo.clocks import HandClock
@@ -32,6 +32,7 @@ print("said")
 sys.stdout.flush()
 while "stay" in folder.joinpath("mood").read_text():
     time.sleep(0.01)
+sys.exit("fail" in folder.joinpath("mood").read_text())
 """
 
 
@@ -146,6 +147,22 @@ async def test_a_run_that_goes_on_is_ended_in_order_with_the_node(tmp_path: Path
         assert is_there(pid)
     assert (tmp_path / "ended").read_text() == "in order"
     assert not is_there(pid), "and reaped: not even a zombie is left"
+
+
+async def test_a_run_that_cannot_begin_is_told_and_tried_again_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(tmp_path)
+    stage.mood("fail")
+    async with going_on(stage):
+        await stage.pass_time(FIRST * 1.2)
+        (pid,) = await stage.until(stage.children)
+        await stage.until(lambda: f"pid {pid} has ended with 1" in caplog.text)
+        await stage.pass_time(AGAIN - 1)
+        await stage.until(lambda: stage.clock.sleepers)
+        assert stage.children() == [pid], "it left no stamp: only the pause holds the next one back"
+        await stage.pass_time(2)
+        await stage.until(lambda: len(stage.children()) == 2)
 
 
 async def test_a_follower_is_started_again_when_it_ends(tmp_path: Path) -> None:
