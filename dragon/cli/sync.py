@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from dragon.cli.examples import examples
 from dragon.errors import UsageError
 from dragon.home import Home
 
@@ -34,10 +35,10 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.callback()
+@app.callback(epilog=examples("dragon sync check", "dragon sync", "dragon sync --days 7 --dry-run", "dragon sync history 1"))
 def sync(
     context: typer.Context,
-    days: Annotated[float | None, typer.Option("--days", help="How far back to look; 0 is everything.")] = None,
+    days: Annotated[float | None, typer.Option("--days", metavar="N", help="How far back to look; 0 is everything.")] = None,
     kinds: Annotated[list[str] | None, typer.Option("--kinds", metavar="N,N…", help="Kinds of events (repeatable).")] = None,
     no_dms: Annotated[bool, typer.Option("--no-dms", help="Leave out direct messages (kind 4).")] = False,
     no_profiles: Annotated[bool, typer.Option("--no-profiles", help="Do not fetch older profiles that are missing.")] = False,
@@ -45,7 +46,7 @@ def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask what is missing; fetch and write nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with each peer, both ways; change nothing.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Then stay, and keep in step as events appear.")] = False,
-    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds; what came until then is kept.")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="What came until then is kept.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show who and what is synced; start nothing.")] = False,
     show_hex: Annotated[bool, typer.Option("--show-hex", help="Print the public keys; start nothing.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more while it runs.")] = False,
