@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dragon.errors import KuboRefused, KuboUnreachable
+from dragon.kubo.fake_tunnels import FakeTunnels, Tunnel
 from dragon.kubo.types import (
     LOOPBACK,
     MAX_MESSAGE,
@@ -25,9 +25,7 @@ from dragon.kubo.types import (
     P2PStream,
     Peer,
     PubsubMessage,
-    loopback_target,
     peer_of,
-    tcp_port,
 )
 from registry_schema.ids import LIBP2P_PREFIX, base58_encode, ed25519_node_id
 
@@ -69,15 +67,6 @@ class FakeNetwork:
         return [self.nodes[other] for other in self.nodes if other in seen]
 
 
-@dataclass(slots=True)
-class _Tunnel:
-    """One entry of `p2p ls` with what makes it work."""
-
-    entry: P2PEntry
-    report_peer_id: bool = False
-    server: asyncio.Server | None = None
-
-
 @dataclass(slots=True, eq=False)
 class _Subscription:
     topic: str
@@ -99,11 +88,9 @@ class FakeKubo:
         self.peered: list[str] = []
         self.names: dict[str, str] = {}
         self.directories: dict[str, dict[str, bytes]] = {}
-        self._tunnels: list[_Tunnel] = []
-        self._streams: dict[str, tuple[P2PStream, asyncio.Task[None]]] = {}
+        self._tunnels = FakeTunnels(self.node_id, self._dial)
         self._subscriptions: set[_Subscription] = set()
         self._sequence = 0
-        self._next_stream = 0
         network.add(self)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -121,13 +108,7 @@ class FakeKubo:
 
     async def forget_tunnels(self) -> None:
         """What `ipfs p2p close --all` by somebody else does, and the end of all streams."""
-        for tunnel in self._tunnels:
-            await _close_server(tunnel)
-        self._tunnels.clear()
-        tasks = [task for _, task in self._streams.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tunnels.forget()
 
     async def close(self) -> None:
         for subscription in self._subscriptions:
@@ -217,101 +198,31 @@ class FakeKubo:
 
     async def p2p_listen(self, protocol: str, target: str, *, report_peer_id: bool = False) -> None:
         self._called("p2p_listen")
-        _check_protocol(protocol)
-        if tcp_port(target) is None:
-            raise KuboRefused("only tcp targets are supported")
-        if self._listener(protocol):
-            raise KuboRefused("listener already registered")
-        self._tunnels.append(_Tunnel(P2PEntry(protocol, f"/p2p/{self.node_id}", target), report_peer_id))
+        self._tunnels.listen(protocol, target, report_peer_id=report_peer_id)
 
     async def p2p_forward(self, protocol: str, listen: str, node_id: str) -> None:
         self._called("p2p_forward")
-        _check_protocol(protocol)
-        port = tcp_port(listen)
-        if port is None:
-            raise KuboRefused("the fake forwards tcp only")
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._next_stream += 1
-            id = str(self._next_stream)
-            task = asyncio.create_task(self._carry(protocol, node_id, reader, writer))
-            origin = loopback_target(writer.get_extra_info("peername")[1])
-            self._streams[id] = (P2PStream(id, protocol, origin, entry.target), task)
-            task.add_done_callback(lambda _: self._streams.pop(id, None))
-            task.add_done_callback(lambda _: writer.transport.abort())  # also when it was cancelled before its first step
-
-        try:
-            door = socket.create_server((LOOPBACK, port))
-        except OSError as error:
-            raise KuboRefused(f"listen tcp4 {LOOPBACK}:{port}: bind: {error.strerror}") from None
-        try:
-            server = await asyncio.start_server(connected, sock=door)
-        except BaseException:  # cancelled between its listening and its return: nobody else could close it
-            asyncio.get_running_loop().remove_reader(door)
-            door.close()
-            raise
-        entry = P2PEntry(protocol, loopback_target(server.sockets[0].getsockname()[1]), f"/p2p/{node_id}")
-        self._tunnels.append(_Tunnel(entry, server=server))
+        await self._tunnels.forward(protocol, listen, node_id)
 
     async def p2p_close(self, *, protocol: str | None = None, listen: str | None = None, target: str | None = None) -> int:
         self._called("p2p_close")
-        if protocol is None and listen is None and target is None:
-            raise ValueError("name what is to be closed")
-        wanted = (protocol, listen, target)
-        closing = [
-            tunnel
-            for tunnel in self._tunnels
-            if all(
-                given is None or given == found
-                for given, found in zip(wanted, (tunnel.entry.protocol, tunnel.entry.listen, tunnel.entry.target), strict=True)
-            )
-        ]
-        for tunnel in closing:
-            self._tunnels.remove(tunnel)
-            await _close_server(tunnel)
-        return len(closing)
+        return await self._tunnels.close(protocol=protocol, listen=listen, target=target)
 
     async def p2p_ls(self) -> list[P2PEntry]:
         self._called("p2p_ls")
-        return [tunnel.entry for tunnel in self._tunnels]
+        return self._tunnels.ls()
 
     async def p2p_streams(self) -> list[P2PStream]:
         self._called("p2p_streams")
-        return [stream for stream, _ in self._streams.values()]
+        return self._tunnels.streams()
 
     async def p2p_stream_close(self, id: str) -> None:
         self._called("p2p_stream_close")
-        if id in self._streams:
-            task = self._streams[id][1]
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._tunnels.stream_close(id)
 
-    def _listener(self, protocol: str) -> _Tunnel | None:
-        return next((each for each in self._tunnels if each.entry.is_listener and each.entry.protocol == protocol), None)
-
-    async def _carry(self, protocol: str, node_id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Splice one connection to the remote's target; the first end-of-file in one direction closes both."""
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(_close_writer, writer)
-            remote = self.network.nodes.get(node_id)
-            listener = remote._listener(protocol) if remote and node_id in self.network.neighbours(self.node_id) else None
-            port = tcp_port(listener.entry.target) if listener else None
-            if listener is None or port is None:
-                return
-            try:
-                far_reader, far_writer = await asyncio.open_connection(LOOPBACK, port)
-            except OSError:
-                return
-            stack.push_async_callback(_close_writer, far_writer)
-            if listener.report_peer_id:
-                far_writer.write(f"{self.node_id}\n".encode())
-            directions = [asyncio.create_task(_pump(reader, far_writer)), asyncio.create_task(_pump(far_reader, writer))]
-            try:
-                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for direction in directions:
-                    direction.cancel()
-                await asyncio.gather(*directions, return_exceptions=True)
+    def _dial(self, node_id: str, protocol: str) -> Tunnel | None:
+        remote = self.network.nodes.get(node_id)
+        return remote._tunnels.listener(protocol) if remote and node_id in self.network.neighbours(self.node_id) else None
 
     # -- files and names ----------------------------------------------------------------------------------------------
 
@@ -370,28 +281,3 @@ class FakeKubo:
                     raise KuboRefused(f'no link named "{file}" under {cid}')
                 return node.directories[cid][file][:limit]
         raise KuboUnreachable("Kubo did not answer in time", "nobody who is reachable holds the file")
-
-
-def _check_protocol(protocol: str) -> None:
-    if not protocol.startswith("/x/"):
-        raise KuboRefused("protocol name must be within '/x/' namespace")
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-
-
-async def _close_server(tunnel: _Tunnel) -> None:
-    if tunnel.server:
-        tunnel.server.close()
-        tunnel.server = None
-        await asyncio.sleep(0)
-
-
-async def _close_writer(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with suppress(ConnectionError):
-        await writer.wait_closed()
