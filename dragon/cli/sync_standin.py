@@ -19,11 +19,13 @@ from typing import Literal
 from dragon.cli import sync_run, sync_show
 from dragon.cli.logs import set_up_logging
 from dragon.cli.output import print_line
+from dragon.cli.sync_progress import say
 from dragon.config import load_settings
 from dragon.constellation.figures import size
 from dragon.constellation.journal import KEPT
 from dragon.constellation.kinds import DIRECT_MESSAGE, STATION_KINDS
 from dragon.constellation.lock import RunGoesOn
+from dragon.constellation.marks import ending
 from dragon.constellation.places import Places
 from dragon.errors import DragonError
 from dragon.home import Home
@@ -128,6 +130,10 @@ def _backfill(home: Home, options: Options, mode: Mode = "backfill") -> int:
     report = sync_run.perform(node, facts, places, settings, wish, verbose=options.verbose)
     if options.verbose:
         sync_show.show(report, places.runs / f"{report['run']}.html")
+    else:  # the script was not silent about these either
+        for level, text in ending(report):
+            if level != "INFO":
+                say(f"[{level}] {text}")
     return 0 if report["state"] in _DONE[mode] else 1
 
 

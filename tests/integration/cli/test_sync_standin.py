@@ -120,12 +120,16 @@ def test_what_killed_runs_left_half_written_is_removed(home: Home, zen: Path, pe
     assert [path for path in kept if not path.exists()] == []
 
 
-def test_each_run_has_a_log_of_its_own_and_errors_add_up(home: Home, zen: Path, people: list[Author], two: list[Relay]) -> None:
+def test_each_run_has_a_log_of_its_own_and_errors_add_up(
+    home: Home, zen: Path, people: list[Author], two: list[Relay], capfd: pytest.CaptureFixture[str]
+) -> None:
     mine, alpha = two
     station = Station(home, zen, people, mine, alpha=alpha.port, dead=0)
     with station.serving():
         for _ in range(2):
             assert run(["sync", "--as", "backfill"]) == 1, "D24: a peer that failed is no success"
+            (told,) = capfd.readouterr().err.splitlines()
+            assert told.startswith("[ERROR] WebSocket backfill failed for"), "who is quiet unless --verbose still says why"
     assert station.log.count("Starting Astroport") == 1
     assert read_by_the_station(station.log)["SYNC_PEERS.success"] == 1
     errors = (station.strfry / "constellation-backfill.error.log").read_text().splitlines()
