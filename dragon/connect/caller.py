@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from dragon import sockdiag
 
@@ -35,7 +36,7 @@ class KuboOwner:
     def __init__(self, api_port: Callable[[], int | None], api_socket: Callable[[], str | None] = lambda: None) -> None:
         self._api_port = api_port
         self._api_socket = api_socket
-        self._uid: int | None = None
+        self._uids: frozenset[int] = frozenset()
         self._pids: frozenset[int] = frozenset()
         self._looked_up = float("-inf")
 
@@ -49,7 +50,7 @@ class KuboOwner:
         return self._is_kubos(caller) or (self._look_up() and self._is_kubos(caller))
 
     def _is_kubos(self, caller: sockdiag.Socket) -> bool:
-        if self._uid is None or caller.uid != self._uid:
+        if caller.uid not in self._uids:
             return False
         if not self._pids:
             return True
@@ -72,8 +73,9 @@ class KuboOwner:
             return False
         if not mine:
             return False
-        self._uid = mine[0].uid
         self._pids = frozenset(pid for each in mine for pid in sockdiag.owner_pids(each.inode) or ())
+        # systemd may have opened the socket for a daemon of another user (ipfs-api.socket)
+        self._uids = frozenset({each.uid for each in mine} | {uid for pid in self._pids if (uid := _user_of(pid)) is not None})
         return True
 
     def _ask_socket(self, path: str) -> bool:
@@ -88,6 +90,13 @@ class KuboOwner:
             except OSError as error:
                 log.debug("%s: %s", path, error)
                 return False
-        pid, self._uid, _ = _CREDENTIALS.unpack(credentials)
-        self._pids = frozenset({pid} if pid else ())
+        pid, uid, _ = _CREDENTIALS.unpack(credentials)
+        self._uids, self._pids = frozenset({uid}), frozenset({pid} if pid else ())
         return True
+
+
+def _user_of(pid: int) -> int | None:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None  # it ended

@@ -277,6 +277,23 @@ def test_another_user_is_not_kubo() -> None:
             other.communicate()
 
 
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="needs root on Linux to act as another user")
+def test_a_kubo_whose_socket_systemd_opened_is_kubo() -> None:
+    """The socket belongs to root, who made it; the process that holds it, and calls, is of another user."""
+    api = socket.create_server(("127.0.0.1", 0))
+    api_port = int(api.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as gate:
+        is_kubo = KuboOwner(lambda: api_port)
+        script = f"exec 3<>/dev/tcp/127.0.0.1/{gate.getsockname()[1]}; read"
+        command = ["/bin/bash", "-c", script]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, user=65534, pass_fds=[api.fileno()]) as kubo:
+            api.close()
+            accepted, _ = gate.accept()
+            assert is_kubo(accepted)
+            accepted.close()
+            kubo.communicate()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="SO_PEERCRED is Linux")
 def test_kubos_api_may_be_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "api.sock")
