@@ -16,6 +16,7 @@ from dragon.constellation.intake import Intake, PeerDropped, Shared
 from dragon.constellation.job import Job, Peer
 from dragon.constellation.outcome import PeerOutcome
 from dragon.constellation.paging import Pages
+from dragon.constellation.portions import Portions
 from dragon.constellation.relay import Patience, Relay, RelayFailed, RelaySilent, connected
 from dragon.constellation.wanted import Wanted
 from dragon.errors import DragonError, RemoteError
@@ -66,6 +67,7 @@ class Course:
     """Named events that are asked for at once: fewer where the connection breaks over them."""
     left_out: set[bytes] = field(default_factory=set)
     """Events that were asked for alone, and broke the connection."""
+    portions: Portions = field(default_factory=Portions)
 
     def narrow(self, asked: Sequence[set[bytes]]) -> int:
         """The connection broke over these: ask for fewer; return how many are left out from now on."""
@@ -182,6 +184,8 @@ class Pull:
             if self._shared.bridged:
                 await self._take(comparison.over_the_bridge(wanted), theirs, ours, wanted)
         except NothingHere:
+            if not self._course.missing:  # nothing was compared: what is missing here is not known, and all is read
+                self._outcome.missing, self._outcome.method = None, ""
             return False
         except NoBridge:
             self._shared.bridged = False
@@ -212,7 +216,8 @@ class Pull:
 
     async def _fetch(self, theirs: Relay, wanted: Wanted) -> bool:
         """Fetch the next ids that nobody else is fetching; False where there are none."""
-        claims, me, chunks, room = self._shared.claims, self._peer.node_id, list[set[bytes]](), self._course.width
+        claims, me, chunks = self._shared.claims, self._peer.node_id, list[set[bytes]]()
+        room = min(self._course.width, self._course.portions.count(MOST_AT_ONCE))
         while len(chunks) < min(AT_ONCE, theirs.limits.subscriptions) and (
             taken := claims.take(me, self._course.needs, min(theirs.limits.page, room))
         ):
@@ -227,6 +232,7 @@ class Pull:
             try:
                 await read(theirs, questions, pages)
                 self._course.widen()
+                self._course.portions.note([frame for page in pages for frame in page])
                 self._outcome.undelivered += sum(map(len, chunks)) - sum(map(len, pages))
             except RelaySilent:
                 raise
@@ -268,11 +274,12 @@ class Pull:
         while not pages.done:
             page: list[Frame] = []
             try:
-                await read(theirs, [pages.question()], [page])
+                await read(theirs, [pages.question(self._course.portions.count(theirs.limits.page))], [page])
             except RelayFailed:
                 if self._fetches:
                     await self._intake.put(page, wanted)
                 raise
+            self._course.portions.note(page)
             fresh = pages.answer(page)
             if self._fetches:
                 await self._intake.put(fresh, wanted)

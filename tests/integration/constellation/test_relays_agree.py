@@ -52,9 +52,11 @@ async def test_a_chain_needs_two_rounds(relay: RelayFactory, people: People) -> 
 
 
 async def test_a_second_run_brings_nothing_and_costs_little(relay: RelayFactory, people: People) -> None:
-    a, b = relay("sdk"), relay("khatru")
+    a, b = relay("khatru"), relay("khatru")
     await asyncio.to_thread(b.publish, people.parts(1)[0])
     first = await synced(a.url, b.url, people=people.all)
+    assert first.stored > 0
+    assert (first.peers[0].method, first.peers[0].missing) == ("req", None)  # a relay that holds nothing compares nothing
     again = await synced(a.url, b.url, people=people.all)
     assert (again.state, again.stored, again.received) == ("ok", 0, 0)
     assert again.peers[0].method == "nip77"
