@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragon.clock import Clock
+from dragon.connect.conversation import Conversation
 from dragon.connect.entrance import Entrance
 from dragon.connect.finder import PROVEN_FOR, Finder, Found, Wish
 from dragon.connect.joining import make_relay
@@ -31,30 +32,6 @@ LOG_SPACING = 10.0
 
 MAX_MOVES = 4
 """Providers that one unanswered connection may see: when four fail, the fifth is not the client's problem to wait for."""
-
-
-@dataclass(slots=True, eq=False)
-class _Conversation:
-    """One client on its way to or with a provider."""
-
-    found: Found
-    far: socket.socket
-    relay: Relay | None = None
-    counted: tuple[int, int] = (0, 0)
-    measured: tuple[int, int] = (0, 0)
-    measured_at: float = 0.0
-    said: bytes | bytearray = b""
-    lost: str | None = None
-    """Why the provider was given up while it was silent."""
-
-    def measure(self, at: float) -> None:
-        """Tell the provider's figures what went through since the last time; time in which nothing did is not counted."""
-        if self.relay is None:
-            return
-        sent, received = self.relay.sent - self.measured[0], self.relay.received - self.measured[1]
-        if sent or received:
-            self.found.reach.move(sent, received, at - self.measured_at, at)
-        self.measured, self.measured_at = (self.relay.sent, self.relay.received), at
 
 
 @dataclass(slots=True)
@@ -96,7 +73,7 @@ class Forward:
         self._clock = clock
         self._on_move = on_move
         self._loop = asyncio.get_running_loop()
-        self._conversations: set[_Conversation] = set()
+        self._conversations: set[Conversation] = set()
         self._seeking: asyncio.Task[Found] | None = None
         self._told: dict[str, float] = {}
         self._patience = Patience(self._ask)
@@ -138,6 +115,8 @@ class Forward:
         at = self._clock.monotonic()
         for each in self._conversations:
             each.measure(at)
+            if each.is_overdue(at):
+                self._patience.overdue(each.found)
         if self.pool is not None:
             self.pool.look(self.connections, self.used_at)
             if self.pool.members and self.found.node_id not in self.pool.members:
@@ -288,15 +267,15 @@ class Forward:
                 each.lost = why
                 _wake(each.far)
 
-    async def _dial(self, found: Found) -> _Conversation:
+    async def _dial(self, found: Found) -> Conversation:
         found.reach.attempt(self._clock.monotonic())
         far = await found.route.dial(found.node_id, found.slug)
         found.reach.in_flight += 1
-        conversation = _Conversation(found, far)
+        conversation = Conversation(found, far)
         self._conversations.add(conversation)
         return conversation
 
-    def _relay(self, client: socket.socket, conversation: _Conversation, said: int) -> None:
+    def _relay(self, client: socket.socket, conversation: Conversation, said: int) -> None:
         """Let the bytes run; the client has `said` so many before."""
 
         def ended(relay: Relay) -> None:
@@ -314,7 +293,7 @@ class Forward:
         )
         conversation.relay.start()
 
-    def _forget(self, conversation: _Conversation) -> None:
+    def _forget(self, conversation: Conversation) -> None:
         self._conversations.discard(conversation)
         self.used_at = self._clock.monotonic()
         found = conversation.found

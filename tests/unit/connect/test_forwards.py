@@ -399,15 +399,42 @@ async def test_a_frozen_service_is_left_however_long_anybody_would_wait(
         assert info.alias == "beta"
 
 
+async def test_a_frozen_service_is_noticed_on_a_kept_connection_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_port: Callable[[], int]
+) -> None:
+    """As clients keep them: what waits there cannot be moved, but whoever comes next is served at once by somebody else."""
+    monkeypatch.setattr("dragon.connect.forward.ANSWER_WITHIN", 0.2)
+    frozen = asyncio.Event()
+    world = World(tmp_path)
+    async with world.stack:
+        await world.open(ConnectSettings(test_timeout=3600.0))
+        await world.add(Server(until_frozen("alpha", frozen)))
+        result = await world.forward(port=unused_port())
+        await world.add()
+        client = await connect(result.port)
+        await send(client, b"GET / HTTP/1.1\r\n\r\n")
+        assert (await receive(client, 12)) == b"HTTP/1.1 200"
+        frozen.set()
+        await send(client, b"POST / HTTP/1.1\r\n\r\n")
+        await until(lambda: world.me.forwards.list()[0].alias == "beta")
+        assert world.me.forwards.list()[0].connections == 1
+        client.close()
+
+
 def until_frozen(name: str, frozen: asyncio.Event) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     """Return a service that answers until it is `frozen`; then it takes what is said and is silent."""
     serve = http(name)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not frozen.is_set():
+            freezing, serving = asyncio.create_task(frozen.wait()), asyncio.create_task(serve(reader, writer))
+            try:
+                await asyncio.wait((freezing, serving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                serving.cancel()
+                freezing.cancel()
         if frozen.is_set():
-            await reader.read()
-        else:
-            await serve(reader, writer)
+            await asyncio.Event().wait()
 
     return handle
 
