@@ -22,7 +22,7 @@ def peers(documents: list[Document]) -> Table:
         [
             Cell(_text(peer, "alias") + (" (self)" if peer.get("self") else ""), "bold"),
             Cell(short_id(peer.get("id"))),
-            Cell(_text(peer, "state"), _STATES.get(_text(peer, "state"), "")),
+            Cell(_text(peer, "state") + _reason(peer), _STATES.get(_text(peer, "state"), "")),
             Cell(_text(peer, "trust")),
             Cell("" if peer.get("self") else seconds(peer.get("last_seen"))),
             Cell(milliseconds(peer.get("rtt_ms"))),
@@ -163,6 +163,11 @@ def status(document: Document) -> Table:
         *(("address" if number == 0 else "", address) for number, address in enumerate(addresses)),
     ]
     return Table(("", ""), [[Cell(name, "bold"), Cell(value, longest=LONGEST_SENTENCE)] for name, value in rows], "")
+
+
+def _reason(peer: Document) -> str:
+    """Why a node is skewed: nothing else in the table tells whose clock is off."""
+    return f" ({peer['reason']})" if peer.get("reason") else ""
 
 
 def _kubo(kubo: Document) -> str:

@@ -65,6 +65,12 @@ def test_status_says_when_kubo_is_away() -> None:
     assert row[1].text == "Kubo does not answer at /ip4/… (managed)"
 
 
+def test_peers_says_why_a_node_is_skewed() -> None:
+    peer = {"alias": "a", "id": BETA, "state": "skewed", "reason": "its clock is 60 min ahead of ours"}
+    ((_, _, state, *_),) = tables.peers([peer]).rows
+    assert state.text == "skewed (its clock is 60 min ahead of ours)"
+
+
 def test_forward_prints_the_url_alone_for_a_pipe(node: ServedBackend, capsys: pytest.CaptureFixture[str]) -> None:
     assert text_of("forward ollama auto", capsys) == "http://127.0.0.1:11434\n"
     opened = json_of("forward ollama", capsys)
