@@ -67,7 +67,7 @@ class Asked:
             dry_run=self.dry_run,
             verify=self.verify,
             timeout=settings.timeout if self.timeout is None else self.timeout,
-            mode="scheduled" if self.scheduled else "sync",
+            mode="scheduled" if self.scheduled else "dry-run" if self.dry_run else "verify" if self.verify else "sync",
             drop_visitors=as_scripts,
         )
 

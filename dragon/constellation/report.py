@@ -28,7 +28,7 @@ class About:
     swarm: str = ""
     uplanet: str = ""
     mode: str = "sync"
-    """`sync`, `scheduled`, `backfill`, `trigger`, `follow`."""
+    """`sync`, `dry-run`, `verify`, `scheduled`, `backfill`, `trigger`, `follow`."""
     dragon: str = ""
     """Our version."""
     relay: str = ""

@@ -135,8 +135,10 @@ def test_looking_changes_nothing(
     mine.load([people[0].note("only here", created_at=NOW - 60)])
     before = mine.ids(), alpha.ids()
     with a_node(home, RelayBackend({"alpha": alpha.port}, mine.url, people)):
-        (peer,) = report_of(words, capsys)["peers"]
+        report = report_of(words, capsys)
+    (peer,) = report["peers"]
     assert (peer["missing"], peer["lacking"]) == (10, 1 if words == "--verify" else peer["lacking"])
+    assert report["mode"] == words.removeprefix("--")  # in the history, too, it is not taken for a run that stored nothing
     assert (mine.ids(), alpha.ids()) == before
     assert not (home.root / "constellation" / "lastrun").exists()
 
