@@ -50,7 +50,7 @@ LEFT_OVER = re.compile(
 
 DAY = 86_400
 
-Mode = Literal["sync", "scheduled", "backfill", "trigger", "follow"]
+Mode = Literal["sync", "dry-run", "verify", "scheduled", "backfill", "trigger", "follow"]
 Document = dict[str, Any]
 
 
