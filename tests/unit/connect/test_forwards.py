@@ -427,7 +427,7 @@ def until_frozen(name: str, frozen: asyncio.Event) -> Callable[[asyncio.StreamRe
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not frozen.is_set():
-            freezing, serving = asyncio.create_task(frozen.wait()), asyncio.create_task(serve(reader, writer))
+            freezing, serving = asyncio.create_task(frozen.wait()), asyncio.ensure_future(serve(reader, writer))
             try:
                 await asyncio.wait((freezing, serving), return_when=asyncio.FIRST_COMPLETED)
             finally:
