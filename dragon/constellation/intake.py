@@ -30,7 +30,7 @@ relays keep what they once let in."""
 GREETING = b"Hello NOSTR visitor."
 """What the stations' relays answer strangers with: the scripts do not pass it on."""
 
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 """Bytes that are gathered for the store at most, for each peer that is being read."""
 
 

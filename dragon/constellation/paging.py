@@ -28,7 +28,7 @@ class Pages:
         self.until = wanted.until
         self.overfull = 0
         """Seconds of which not everything could be had: one author's events of one kind, more than a page."""
-        self._limit = limit
+        self._limit = self._asked = limit
         self._covered = covered
         self._border: frozenset[str] = frozenset()
         self._beyond = 0
@@ -42,12 +42,14 @@ class Pages:
     def done(self) -> bool:
         return self._done and not self._parts
 
-    def question(self) -> dict[str, Any]:
-        """Return the filter to ask with next; `done` tells that there is none."""
-        if self._parts:
-            second = self._parts[-1]
-            return replace(second, until=second.until + self._beyond).filter(limit=self._limit)
-        return replace(self.wanted, until=self.until + self._beyond).filter(limit=self._limit)
+    def question(self, most: int | None = None) -> dict[str, Any]:
+        """Return the filter to ask with next, for a page of `most` events at most; `done` tells that there is none.
+
+        A part of a second is asked for in whole pages: of what is left of it nothing else can be asked.
+        """
+        asked = self._parts[-1] if self._parts else replace(self.wanted, until=self.until)
+        self._asked = self._limit if self._parts or most is None else min(most, self._limit)
+        return replace(asked, until=asked.until + self._beyond).filter(limit=self._asked)
 
     def answer(self, events: Sequence[Frame]) -> list[Frame]:
         """Take a page; return what of it had not come with the page before."""
@@ -59,7 +61,7 @@ class Pages:
             return []
         fresh = [event for event in events if event.id not in self._border]
         times = [event.created_at for event in fresh if self.wanted.since <= event.created_at <= self.until]
-        full = len(events) >= min(self._longest, self._limit)
+        full = len(events) >= min(self._longest, self._asked)
         self._longest = max(self._longest, len(events))
         lowest = min(times, default=self.until)
         if lowest < self.until:
@@ -84,7 +86,7 @@ class Pages:
 
     def _part(self, count: int, second: Wanted) -> None:
         """One second, or a part of it, brought `count` events: ask for smaller parts where that may not be all."""
-        if count < min(self._longest, self._limit):
+        if count < min(self._longest, self._asked):
             return
         if parts := second.parts():
             self._parts += parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 from hypothesis import given
@@ -40,11 +41,12 @@ class Relay:
         return found[: min(self.cap, question["limit"])]
 
 
-def read(pages: Pages, relay: Relay) -> list[str]:
-    found: list[str] = []
+def read(pages: Pages, relay: Relay, sizes: Iterable[int] = (500,)) -> list[str]:
+    """Read all of it, in pages of `sizes` in turn."""
+    found, turn = list[str](), cycle(sizes)
     while not pages.done:
         assert len(relay.asked) < 2000, "it does not end"
-        found += [event.id for event in pages.answer(relay.ask(pages.question()))]
+        found += [event.id for event in pages.answer(relay.ask(pages.question(next(turn))))]
     return found
 
 
@@ -53,11 +55,11 @@ everything = Wanted(KINDS, 0, 1000, AUTHORS)
 histories = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.sampled_from(KINDS)), max_size=250)
 
 
-@given(histories, st.integers(LOWEST_CAP, 60))
-def test_everything_comes_or_the_lack_is_known(history: list[tuple[int, int, int]], cap: int) -> None:
+@given(histories, st.integers(LOWEST_CAP, 60), st.lists(st.integers(LOWEST_CAP, 500), min_size=1, max_size=5))
+def test_everything_comes_or_the_lack_is_known(history: list[tuple[int, int, int]], cap: int, sizes: list[int]) -> None:
     events = [event(number, at, author, kind) for number, (at, author, kind) in enumerate(history)]
     pages = Pages(everything, 500)
-    found = set(read(pages, Relay(events, cap)))
+    found = set(read(pages, Relay(events, cap), sizes))
     missing = [each for each in events if each["id"] not in found]
     if not pages.overfull:
         assert missing == []
