@@ -27,6 +27,11 @@ def commands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
 COMMANDS = list(commands(ROOT))
 
 
+@pytest.fixture(autouse=True)
+def a_usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
 def help_of(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
     assert run([*words, "--help"]) == 0
     return capsys.readouterr().out
