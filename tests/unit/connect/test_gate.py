@@ -284,7 +284,8 @@ def test_a_kubo_whose_socket_systemd_opened_is_kubo() -> None:
     api_port = int(api.getsockname()[1])
     with socket.create_server(("127.0.0.1", 0)) as gate:
         is_kubo = KuboOwner(lambda: api_port)
-        script = f"exec 3<>/dev/tcp/127.0.0.1/{gate.getsockname()[1]}; read"
+        # A descriptor of bash's choice: the API's own may have any number, also 3.
+        script = f"exec {{door}}<>/dev/tcp/127.0.0.1/{gate.getsockname()[1]}; read"
         command = ["/bin/bash", "-c", script]
         with subprocess.Popen(command, stdin=subprocess.PIPE, user=65534, pass_fds=[api.fileno()]) as kubo:
             api.close()
