@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dragon.constellation.asking import EXCESS
 from dragon.constellation.event import MAX_EVENT_SIZE
 from dragon.constellation.intake import TOLERATED_BAD
 from dragon.constellation.relay import Patience
@@ -124,8 +125,8 @@ async def stalls_halfway(bad: Bad, message: list[Any]) -> None:
 
 
 async def chatters(bad: Bad, message: list[Any]) -> None:
-    """Talks for ever without answering."""
-    for _ in range(1500):
+    """Talks much without answering; fewer words than are a flood."""
+    for _ in range(EXCESS):
         await bad.say("NOTICE", "please hold the line")
 
 
