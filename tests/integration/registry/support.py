@@ -74,10 +74,12 @@ def strangers(count: int, swarm: str, now_ms: int) -> list[bytes]:
     return [Signer(number + 1).envelope(now_ms - number % 1000, ["ollama"], swarm=swarm) for number in range(count)]
 
 
-async def start(stack: AsyncExitStack, daemons: Sequence[KuboDaemon], folder: Path, swarm: str) -> list[Station]:
+async def start(
+    stack: AsyncExitStack, daemons: Sequence[KuboDaemon], folder: Path, swarm: str, policy: Policy | None = None
+) -> list[Station]:
     """Run a station on each of these connected daemons, and wait until all see all."""
     stations = [
-        await stack.enter_async_context(station(daemon, folder / f"home{number}", swarm=swarm))
+        await stack.enter_async_context(station(daemon, folder / f"home{number}", swarm=swarm, policy=policy))
         for number, daemon in enumerate(daemons)
     ]
     await until(lambda: all(one.sees(other.id) for one in stations for other in stations))
@@ -93,13 +95,14 @@ async def station(
     join: Iterable[str] = (),
     ipns: bool = False,
     settings: RegistrySettings | None = None,
+    policy: Policy | None = None,
 ) -> AsyncIterator[Station]:
     """Run one registry on `daemon` with its home in `folder`."""
     clock = SystemClock()
     home = Home(folder)
     home.prepare()
     async with KuboClient(daemon.api) as kubo, Store.open(home) as store:
-        view = View(daemon.node_id, swarm, Policy(), store.marks(swarm), random.Random())
+        view = View(daemon.node_id, swarm, policy or Policy(), store.marks(swarm), random.Random())
         tunnels = Tunnels(kubo, home.tunnels_journal, clock)
         here: list[Station] = []
         registry = Registry(
