@@ -227,7 +227,7 @@ def test_a_private_service_never_appears_whatever_the_list_s_length(offered: tup
     assert alpha.dragon.run("reload").returncode == 2
     assert alpha.dragon.run("astroport", "start").returncode == 0
     wait_for(lambda: not in_cache(beta, alpha)(), BOUND, lambda: alpha.dragon.log)
-    assert listeners(alpha) == {f"/x/dragon-{alpha.id}"}, "hidden, whatever state the settings are in"
+    wait_for(lambda: listeners(alpha) == {f"/x/dragon-{alpha.id}"}, BOUND, "hidden, whatever state the settings are in")
     config.write_text(good)
     alpha.set_env("qdrant npm")
     assert alpha.dragon.run("reload").returncode == 0
