@@ -71,16 +71,12 @@ class Wire:
         self, command: str, arguments: Sequence[str], options: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Give an answer that begins at once and may never end. Who reads it turns what aiohttp raises into `unreachable`."""
-        url, parameters = self._request(command, arguments, options)
-        forever = aiohttp.ClientTimeout(total=None, sock_connect=LIMIT)
         try:
             async with asyncio.timeout(LIMIT):
-                response = await self._open_session().post(url, params=parameters, timeout=forever)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                response = await self._begun(command, arguments, options, limit=None)
+        except TimeoutError as error:
             raise self.unreachable(error) from error
         try:
-            if response.status != 200:
-                raise refused(reason_of(await response.read()), response.status)
             yield response
         finally:
             response.close()
@@ -91,15 +87,8 @@ class Wire:
     ) -> AsyncIterator[aiohttp.StreamReader]:
         """Give an answer that is read as it comes, for `limit` seconds at most; leaving it early ends it, and the daemon's
         search for what is still missing."""
-        url, parameters = self._request(command, arguments, options)
-        timeout = aiohttp.ClientTimeout(total=limit, sock_connect=LIMIT)
+        response = await self._begun(command, arguments, options, limit=limit)
         try:
-            response = await self._open_session().post(url, params=parameters, timeout=timeout)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self.unreachable(error) from error
-        try:
-            if response.status != 200:
-                raise refused(reason_of(await response.read()), response.status)
             yield response.content
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.unreachable(error) from error
@@ -107,6 +96,21 @@ class Wire:
             raise self.no_kubo() from error
         finally:
             response.close()
+
+    async def _begun(
+        self, command: str, arguments: Sequence[str], options: Mapping[str, str], *, limit: float | None
+    ) -> aiohttp.ClientResponse:
+        """Return an answer of the daemon's once it begins, to be closed by who reads it; all of it may take `limit` seconds."""
+        url, parameters = self._request(command, arguments, options)
+        timeout = aiohttp.ClientTimeout(total=limit, sock_connect=LIMIT)
+        try:
+            response = await self._open_session().post(url, params=parameters, timeout=timeout)
+            if response.status == 200:
+                return response
+            async with response:
+                raise refused(reason_of(await response.read()), response.status)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self.unreachable(error) from error
 
     def parsed(self, answer: bytes) -> dict[str, Any]:
         """Return a JSON object. Raises `KuboRefused` where `answer` is none."""
