@@ -142,7 +142,7 @@ def swarm_findings(others: Sequence[NodeView], status: Mapping[str, Any], home: 
         )
         found.append(Finding("clock", False, suspect, "set this machine's clock (timedatectl set-ntp true)"))
     published = status["published"]
-    if ahead := published["ahead"]:
+    if (ahead := published["ahead"]) and not skewed:  # where others are off too, it is the clock of now that is wrong
         unheard = f"what it says is refused for {spell_seconds(ahead)} more: it last spoke with a clock that was so far ahead"
         move = f"stop the node, move {home.database} away, start it again: it then asks the others what they heard of it last"
         found.append(Finding("publisher", False, unheard, move))

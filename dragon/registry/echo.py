@@ -13,7 +13,6 @@ from dragon.errors import KuboError, RemoteError
 from dragon.registry.exchange import Exchange
 from dragon.registry.mute import GRACE, MuteWatch
 from dragon.registry.publisher import Publication
-from registry_schema.limits import MAX_SKEW_MS
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +39,7 @@ class Echo:
         return self._watch.mute
 
     def published(self, publication: Publication) -> None:
-        """A publication went out over pubsub. One that lies in the future is refused by all: that says nothing about pubsub."""
-        if publication.sequence - self._clock.now_ms() > MAX_SKEW_MS:
-            return
+        """A publication went out over pubsub."""
         self._watch.sent(publication.sequence, self._clock.monotonic())
         self._latest = publication
         if self._watch.due():

@@ -140,9 +140,10 @@ class Publisher:
 
     @property
     def ahead(self) -> float:
-        """Seconds for which others will refuse our sequences as from the future; 0 when they do not.
+        """Seconds for which others refuse our sequences as from the future, if our clock is right now; 0 when they do not.
 
-        So after a clock that was far ahead has been set right: sequences never go back.
+        So after a clock that was far ahead has been set right: sequences never go back. After one that stepped back it looks
+        the same to us.
         """
         beyond = self.last.sequence - self._clock.now_ms() - MAX_SKEW_MS if self.last else 0
         return max(beyond / 1000, 0.0)
@@ -266,8 +267,8 @@ class Publisher:
         if self.ahead:
             if not self.counters["ahead"]:
                 log.warning(
-                    "others refuse what we say for %s more: it was last said with a clock that far ahead (see doctor)",
-                    spell_seconds(self.ahead),
+                    "what we say is %s ahead of our clock: it is behind now, or was ahead and others refuse us (see doctor)",
+                    spell_seconds(self.ahead + MAX_SKEW_MS / 1000),
                 )
             self.counters["ahead"] += 1
         for listener in self._listeners:

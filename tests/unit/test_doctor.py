@@ -35,6 +35,7 @@ def named(found: list[Finding], name: str) -> list[str]:
 
 
 BEHIND = "skewed:its clock is 60 min behind ours"
+AHEAD = "skewed:its clock is 60 min ahead of ours"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,13 @@ def test_what_is_wrong_is_said_with_what_mends_it(
     (text,) = named(swarm_findings(nodes(**others), status(**told), HOME), name)
     for part in expected:
         assert part in text
+
+
+def test_a_clock_that_stepped_back_is_not_one_that_was_ahead() -> None:
+    """Its own last word lies ahead of it then too, but so do those of all others; a mute publisher is told as one."""
+    found = swarm_findings(nodes(a=AHEAD, b=AHEAD), status(clock=True, mute=True, ahead=3300.0), HOME)
+    assert len(named(found, "clock")) == 1
+    assert "restart Kubo" in named(found, "publisher")[0]
 
 
 def test_a_healthy_swarm_has_one_finding() -> None:
