@@ -42,6 +42,16 @@ def complaint(message: str, hint: str) -> str:
     return f"dragon: {said}" + (f"{'' if said.endswith(_SENTENCE_ENDS) else ';'} {advice}" if advice else "")
 
 
+def apart(number: int) -> str:
+    """Return a number with its thousands apart, by thin blanks."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 node", "2 nodes", for a `noun` whose plural has an s."""
+    return f"{apart(number)} {noun if number == 1 else noun + 's'}"
+
+
 def width(text: str) -> int:
     """Return the columns that a cleaned `text` takes on a terminal (East Asian wide characters take two, marks none)."""
     if text.isascii():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dragon.errors import AmbiguousNode, NoProvider, UnknownService, UsageError
+from dragon.text import counted
 from registry_schema.labels import labels_match
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def why_nobody(service: str, slugs: Sequence[str], providers: Iterable[Provider]
     if offering and wishes:
         have = sorted({f"{key.split('.')[0]}={value}" for each in offering for key, value in each.offer.labels.items()})
         return NoProvider(
-            f"{_count(len(offering), 'node')} of {service}, none with {wishes}",
+            f"{counted(len(offering), 'node')} of {service}, none with {wishes}",
             f"they say {', '.join(have[:SHOWN])}" if have else "they say nothing of the kind",
         )
     former = [
@@ -175,7 +176,3 @@ def standing_of(node: NodeView) -> str:
 
 def _are(count: int) -> str:
     return "is 1" if count == 1 else f"are {count}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from dragon.text import apart, counted
+
 VERDICTS: Mapping[str, str] = {
     "ok": "complete",
     "partial": "partly done",
@@ -21,8 +23,15 @@ METHODS: Mapping[str, str] = {"nip77": "differences", "req": "everything"}
 
 
 def count(value: Any) -> str:
-    """Return a number with its thousands apart, by thin blanks."""
-    return f"{value:,}".replace(",", "\u202f") if isinstance(value, int) else str(value)
+    """Return a number with its thousands apart; anything else as text."""
+    return apart(value) if isinstance(value, int) else str(value)
+
+
+def missing_here(number: int) -> str:
+    """Return what a comparison found that the peers have and we lack."""
+    if not number:
+        return "nothing is missing here"
+    return f"{counted(number, 'event')} of the peers {'is' if number == 1 else 'are'} missing here"
 
 
 def size(value: float) -> str:

@@ -8,9 +8,10 @@ from importlib import resources
 from typing import Any
 
 from dragon.constellation.charts import bar, escaped, ring, timeline
-from dragon.constellation.figures import METHODS, count, moment, size, span, summed, verdict, window
+from dragon.constellation.figures import METHODS, count, missing_here, moment, size, span, summed, verdict, window
 from dragon.constellation.names import kind_name
 from dragon.constellation.text import ranked
+from dragon.text import counted
 
 Document = Mapping[str, Any]
 
@@ -61,9 +62,9 @@ def _head(document: Document) -> str:
 def _headline(document: Document) -> str:
     if document["dry_run"] or document["verify"]:
         missing = sum(peer["missing"] or 0 for peer in document["peers"])
-        return f"{count(missing)} events of the peers are missing here" if missing else "Nothing is missing here"
+        return missing_here(missing).capitalize()
     if stored := document["stored"]:
-        return f"{count(stored)} new event{'s' if stored != 1 else ''}"
+        return counted(stored, "new event")
     return "Nothing new"
 
 

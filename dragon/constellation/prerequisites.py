@@ -11,6 +11,7 @@ from typing import Any
 from dragon.constellation.lock import owner_of
 from dragon.constellation.places import Places
 from dragon.constellation.relay import Patience, RelayFailed, connected
+from dragon.text import counted
 
 Document = dict[str, Any]
 
@@ -99,14 +100,14 @@ def _tool(tool: str | None, places: Places) -> list[Need]:
 
 def _people(authors: Mapping[str, Any]) -> Need:
     if authors["total"]:
-        return Need("people", True, f"{authors['total']} public keys, {authors['own']} of this node")
+        return Need("people", True, f"{counted(authors['total'], 'public key')}, {authors['own']} of this node")
     how = 'name somebody: [constellation] authors = ["64 hex digits"]; on a station, make a card'
     return Need("people", False, "nobody is known whose events could be kept", how)
 
 
 def _peers(peers: Sequence[Mapping[str, Any]]) -> Need:
     if peers:
-        return Need("peers", True, f"{len(peers)} nodes offer strfry")
+        return Need("peers", True, f"{counted(len(peers), 'node')} {'offers' if len(peers) == 1 else 'offer'} strfry")
     return Need("peers", False, "no other node of the constellation offers strfry", "see who is there: dragon peers")
 
 

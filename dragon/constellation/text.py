@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dragon.constellation.figures import METHODS, count, moment, size, span, summed, verdict, window
+from dragon.constellation.figures import METHODS, count, missing_here, moment, size, span, summed, verdict, window
 from dragon.constellation.names import kind_name
-from dragon.text import clean
+from dragon.text import clean, counted
 
 Document = Mapping[str, Any]
 
@@ -19,12 +19,12 @@ def summary(document: Document) -> list[tuple[str, str]]:
         ("run", f"{document['run']}: {verdict(document)}" + (f" ({document['error']})" if document["error"] else "")),
         ("took", f"{span(document['seconds'])}, from {moment(document['started'])}"),
         ("window", window(document)),
-        ("authors", f"{count(document['pubkeys'])} public keys, {count(document['people'])} of them this node's own"),
+        ("authors", f"{counted(document['pubkeys'], 'public key')}, {count(document['people'])} of them this node's own"),
         ("peers", _peers(document)),
         ("events", f"{count(document['received'])} collected: {count(document['stored'])} new, "
                    f"{count(document['duplicate'])} known already, {count(rejected)} rejected, {count(refused)} refused"),
         ("missing", _missing(document)),
-        ("sent", f"{count(document['sent'])} events to peers" if document["sent"] else ""),
+        ("sent", f"{counted(document['sent'], 'event')} to peers" if document["sent"] else ""),
         ("rejected", reasons(document["rejected"])),
         ("refused", reasons(document["refused"])),
         ("kinds", ", ".join(f"{kind_name(int(kind))} {count(number)}" for kind, number in ranked(document["by_kind"]))),
@@ -47,7 +47,7 @@ def plain(document: Document) -> Iterator[str]:
 
 def peer_facts(peer: Document) -> list[str]:
     """Return what one peer gave, in short words."""
-    facts = [f"{count(peer['received'])} events", f"{count(peer['new'])} new", f"{count(peer['duplicate'])} known already"]
+    facts = [counted(peer["received"], "event"), f"{count(peer['new'])} new", f"{count(peer['duplicate'])} known already"]
     for name, counts in (("rejected", peer["rejected"]), ("refused", peer["refused"])):
         if number := summed(counts):
             facts.append(f"{count(number)} {name} ({reasons(counts)})")
@@ -73,8 +73,7 @@ def _missing(document: Document) -> str:
     if not (document["dry_run"] or document["verify"]):
         return ""
     here, there = (sum(peer[name] or 0 for peer in document["peers"]) for name in ("missing", "lacking"))
-    told = f"{count(here)} events of the peers are missing here" if here else "nothing is missing here"
-    return told + (f"; {count(there)} of ours are missing there" if there else "")
+    return missing_here(here) + (f"; {count(there)} of ours {'is' if there == 1 else 'are'} missing there" if there else "")
 
 
 def _peers(document: Document) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dragon.errors import KuboMissing
 from dragon.kubo.progress import Progress
+from dragon.text import counted
 
 GO_MINIMUM = (1, 26, 5)
 """What Kubo 0.43's own go.mod asks for."""
@@ -62,7 +63,9 @@ def build(version: str, work: Path, progress: Progress) -> Path:
             for line in process.stderr:
                 lines = [*lines[-20:], line]
                 packages += not line.startswith("go: ")
-                progress.detail(f"building Kubo: {packages} packages, {time.monotonic() - began:.0f} s: {line.strip()}")
+                progress.detail(
+                    f"building Kubo: {counted(packages, 'package')}, {time.monotonic() - began:.0f} s: {line.strip()}"
+                )
             process.wait()
         except BaseException:
             process.kill()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragon.text import clean, width
+from dragon.text import clean, counted, width
 
 
 @given(st.text(max_size=200) | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn"]), max_size=60))
@@ -52,3 +52,8 @@ def test_length_is_bounded() -> None:
 @pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("日本", 4), ("e\u0301", 1), ("", 0)])
 def test_width(text: str, columns: int) -> None:
     assert width(text) == columns
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 nodes"), (1, "1 node"), (2, "2 nodes"), (12_345, "12\u202f345 nodes")])
+def test_things_are_counted_as_people_say_it(number: int, told: str) -> None:
+    assert counted(number, "node") == told
