@@ -119,7 +119,8 @@ class Name:
             await self._point_at(files)
         except KuboError as error:
             self.counters["publish-failures"] += 1
-            log.warning("the IPNS name %s waits: %s", self.key, error)
+            if not self.problem:  # tried again every half minute, for as long as a disk is full
+                log.warning("the IPNS name %s waits: %s", self.key, error)
             self.problem = str(error)
             return False
         self.problem = ""

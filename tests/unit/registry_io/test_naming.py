@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
+import pytest
+
+from dragon.errors import KuboRefused
 from dragon.kubo.fake import FakeKubo, FakeNetwork
 from dragon.registry.naming import Files, Name, Pace
 from tests.unit.registry_io.support import ManualClock, Shared
@@ -88,6 +91,27 @@ async def test_while_another_program_writes_the_name_we_do_not() -> None:
         world.refusal = ""
         await world.time.until(lambda: world.says() == b"1", step=1)
         assert world.name.refused == ""
+
+
+async def test_a_failure_is_said_once_and_tried_again_until_it_works(caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk lasts for hours; each attempt names another temporary file of Kubo's."""
+    async with running() as world:
+        add, attempts = world.kubo.add_directory, 0
+
+        async def full(files: Files) -> str:
+            nonlocal attempts
+            attempts += 1
+            if attempts <= 5:
+                raise KuboRefused(f"write temp-{attempts}: no space left on device")
+            return await add(files)
+
+        world.kubo.add_directory = full  # type: ignore[method-assign]
+        world.say("1")
+        await world.time.until(lambda: world.says() == b"1", step=1)
+        assert world.name.problem == ""
+        assert world.name.counters["publish-failures"] == 5
+        assert sum("waits: write temp-1" in record.message for record in caplog.records) == 1
+        assert sum("waits" in record.message for record in caplog.records) == 1
 
 
 async def test_nothing_to_say_is_no_publication_and_no_failure() -> None:
