@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dragon.kubo.process import MARK, DaemonProcess, left_over
+from tests.testbed.node import wait_for
 
 SLEEPER = ["sleep", "600"]
 
@@ -38,6 +40,7 @@ async def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 async def test_a_process_is_known_by_its_mark_until_it_is_stopped(tmp_path: Path) -> None:
     process = await DaemonProcess.start(SLEEPER, {**os.environ, MARK: str(tmp_path)}, tmp_path / "log")
-    assert (process.alive, await asyncio.to_thread(left_over, tmp_path)) == (True, process.pid)
+    found = await asyncio.to_thread(wait_for, partial(left_over, tmp_path), 30.0)  # a program shows its environment a moment late
+    assert (process.alive, found) == (True, process.pid)
     assert await process.stop(30.0)
     assert (process.alive, await asyncio.to_thread(left_over, tmp_path)) == (False, None)
