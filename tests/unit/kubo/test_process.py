@@ -40,7 +40,7 @@ async def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 async def test_a_process_is_known_by_its_mark_until_it_is_stopped(tmp_path: Path) -> None:
     process = await DaemonProcess.start(SLEEPER, {**os.environ, MARK: str(tmp_path)}, tmp_path / "log")
-    found = await asyncio.to_thread(wait_for, partial(left_over, tmp_path), 30.0)  # a program shows its environment a moment late
+    found = await asyncio.to_thread(wait_for, partial(left_over, tmp_path), 30.0)  # its environment shows a moment late
     assert (process.alive, found) == (True, process.pid)
     assert await process.stop(30.0)
     assert (process.alive, await asyncio.to_thread(left_over, tmp_path)) == (False, None)
