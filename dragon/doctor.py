@@ -16,6 +16,7 @@ from dragon.errors import DragonError, KuboError, LocalError
 from dragon.home import Home
 from dragon.kubo.checks import Finding
 from dragon.registry.lease import spell_seconds
+from registry_schema.limits import MAX_SKEW_MS
 
 if TYPE_CHECKING:
     from dragon.clock import Clock
@@ -143,9 +144,10 @@ def swarm_findings(others: Sequence[NodeView], status: Mapping[str, Any], home: 
         found.append(Finding("clock", False, suspect, "set this machine's clock (timedatectl set-ntp true)"))
     published = status["published"]
     if (ahead := published["ahead"]) and not skewed:  # where others are off too, it is the clock of now that is wrong
-        unheard = f"what it says is refused for {spell_seconds(ahead)} more: it last spoke with a clock that was so far ahead"
-        move = f"stop the node, move {home.database} away, start it again: it then asks the others what they heard of it last"
-        found.append(Finding("publisher", False, unheard, move))
+        lies = f"what it says lies {spell_seconds(ahead + MAX_SKEW_MS / 1000)} ahead of this machine's clock"
+        detail = f"{lies}: it is behind now, or was ahead then and others refuse this node for {spell_seconds(ahead)} more"
+        move = f"if it is right: stop the node, move {home.database} away, start it: it asks the others what they heard last"
+        found.append(Finding("publisher", False, detail, f"set the clock (timedatectl set-ntp true); {move}"))
     elif status["mute"]:
         counter = "restart Kubo: its message counter is behind what others saw (its clock stepped back)"
         found.append(Finding("publisher", False, "what it publishes is not heard; it speaks by exchange instead", counter))
