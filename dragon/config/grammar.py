@@ -174,9 +174,19 @@ def _access(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 def _public_key(text: str) -> str:
-    if not _PUBLIC_KEY.fullmatch(text):
-        raise ValueError("a NOSTR public key: 64 hex digits")
-    return text.lower()
+    """Return the 64 hex digits of a NOSTR public key, which people also write as `npub1…` (NIP-19)."""
+    key = _key_of_npub(text) if text.startswith("npub1") else text
+    if not _PUBLIC_KEY.fullmatch(key):
+        raise ValueError("a NOSTR public key: 64 hex digits, or npub1… without a mistyped or missing character")
+    return key.lower()
+
+
+def _key_of_npub(text: str) -> str:
+    from pynostr.bech32 import Encoding, bech32_decode, convertbits  # its `key` would load libsecp256k1 and more
+
+    prefix, groups, encoding = bech32_decode(text)
+    key = convertbits(groups, 5, 8, pad=False) if (prefix, encoding) == ("npub", Encoding.BECH32) else None
+    return bytes(key or ()).hex()
 
 
 def _relay_url(text: str) -> str:

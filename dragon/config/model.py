@@ -256,7 +256,7 @@ class ConstellationSettings(Section):
     kinds: Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(strict=False, min_length=1)] | None = None
     """Kinds of events; None: the default ones of docs/sync.md."""
     authors: Annotated[tuple[PublicKey, ...], Field(strict=False)] = ()
-    """Public keys (64 hex digits) whose events are kept, besides a station's people."""
+    """Public keys (`npub1…` or 64 hex digits) whose events are kept, besides a station's people."""
     relay: RelayUrl | None = None
     """The local relay (ws://127.0.0.1:7777); None: where the catalogue's strfry answers on this machine."""
     tool: UserPath | None = None

@@ -77,5 +77,8 @@ def place_of(detail: ErrorDetails) -> KeyPath:
 
 
 def _shown(value: Any) -> str:
+    """Return a value as an error tells it: short, and never a private key of NOSTR, since errors end in logs."""
     text = repr(value) if not isinstance(value, str) else f'"{value}"'
+    if "nsec1" in text:
+        return "a private key (nsec1…), which nobody but its owner may see"
     return text if len(text) <= 60 else f"{text[:59]}…"

@@ -101,7 +101,7 @@ def _tool(tool: str | None, places: Places) -> list[Need]:
 def _people(authors: Mapping[str, Any]) -> Need:
     if authors["total"]:
         return Need("people", True, f"{counted(authors['total'], 'public key')}, {authors['own']} of this node")
-    how = 'name somebody: [constellation] authors = ["64 hex digits"]; on a station, make a card'
+    how = 'name somebody: [constellation] authors = ["npub1…"]; on a station, make a card'
     return Need("people", False, "nobody is known whose events could be kept", how)
 
 

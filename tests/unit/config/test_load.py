@@ -17,6 +17,12 @@ from dragon.errors import ConfigError
 from dragon.home import Home
 
 NODE = "12D3KooWGRUVh7YmoTTqNNTWMhgaLwvTAt4ppMWBKhWvXmGRWbH8"
+KEY, NPUB = (
+    "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e",
+    "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg",
+)
+NSEC = "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5"
+"""The examples of NIP-19: a public key in both its forms, and a private one."""
 
 
 def load(tmp_path: Path, text: str | None = None, flags: Mapping[str, str] | None = None, **environ: Any) -> Settings:
@@ -96,6 +102,7 @@ def test_flags_win_over_the_environment_that_over_the_file(tmp_path: Path) -> No
         ("catalogue.ollama.access", "public", lambda s: s.catalogue.entries["ollama"].access == "public"),
         ("catalogue.ollama.access", NODE, lambda s: s.catalogue.entries["ollama"].access == (NODE,)),
         ("api.tcp", "8765", lambda s: s.api.tcp == 8765),
+        ("constellation.authors", f"{NPUB}, {KEY.upper()}", lambda s: s.constellation.authors == (KEY, KEY)),
         ("connect.weights", f"{NODE}=2.5", lambda s: s.connect.weights == {NODE: 2.5}),
         (f"connect.weights.{NODE}", "4", lambda s: s.connect.weights == {NODE: 4.0}),
     ],
@@ -158,6 +165,10 @@ def test_the_stations_private_list_is_added(tmp_path: Path) -> None:
         ('[connect]\ncascade = "dul"\n', 2, ["connect.cascade", "dual"]),
         ("[connect]\nweights = { beta = 2 }\n", 2, ["connect.weights.beta", "node id"]),
         (f"[connect.weights]\n{NODE} = 0\n", 2, [f"connect.weights.{NODE}", "0.01"]),
+        ('[constellation]\nauthors = ["5ba5"]\n', 2, ["constellation.authors", "npub1", '"5ba5"']),
+        (f'[constellation]\nauthors = ["{NPUB[:-1]}"]\n', 2, ["constellation.authors", "missing character"]),
+        (f'[constellation]\nauthors = ["{NPUB[:-1]}8"]\n', 2, ["constellation.authors", "mistyped"]),
+        ('[constellation]\nauthors = ["npub1"]\n', 2, ["constellation.authors", "64 hex digits"]),
         ("[connect]\nidle_seconds = 0\n", 2, ["connect.idle_seconds", "more than 0"]),
         ("[connect]\nidle_seconds = nan\n", 2, ["connect.idle_seconds"]),
         ("[registry]\nheartbeat = 30\nlease = 20\n", 1, ["lease", "heartbeat"]),
@@ -181,6 +192,14 @@ def test_a_mistake_names_file_line_key_and_what_was_expected(tmp_path: Path, tex
     assert "\n" not in message
     assert caught.value.hint
     assert caught.value.exit_code == 2
+
+
+def test_a_private_key_in_the_place_of_a_public_one_is_refused_and_never_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f'[constellation]\nauthors = ["{NSEC}"]\n')
+    assert "constellation.authors" in str(caught.value)
+    assert "a private key" in str(caught.value)
+    assert NSEC[6:20] not in str(caught.value)
 
 
 @pytest.mark.parametrize(
