@@ -31,20 +31,20 @@ def show(report: Document, page: Path) -> None:
 
 
 def show_needs(home: Home, *, as_json: bool) -> int:
-    """Show every need; 0 when a run could start."""
+    """Show every need; return 0 when a run could start, 3 without a node, else 1."""
     from dragon.constellation.prerequisites import NO_NODE, missing, needs, no_run
     from dragon.errors import NotRunning
 
     try:
         facts = control(home).constellation()
-    except NotRunning:
-        places = Places(home.root)
-        found = [NO_NODE, no_run(places.locks)]
+    except NotRunning as error:
+        found, code = [NO_NODE, no_run(Places(home.root).locks)], error.exit_code
     else:
         found = asyncio.run(needs(facts, places_of(home, facts)))
+        code = int(bool(missing(found)))
     documents = [need.document() for need in found]
     print_json(documents) if as_json else print_table(tables.needs(documents))
-    return int(bool(missing(found)))
+    return code
 
 
 def show_hex(home: Home, *, as_json: bool) -> int:
