@@ -183,20 +183,15 @@ class Serving:
             callback()
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
-        """Apply new rules at once: what became private is withdrawn, changed access is checked again."""
+        """Apply new rules to what runs here, at once: what became private is withdrawn, what is so no longer is offered, and
+        changed access is checked again.
+
+        A survey that finds the same as before is not told, so nobody else would offer again what was hidden for a moment.
+        """
         self._catalogue = catalogue
-        for slug, service in list(self._services.items()):
-            try:
-                entry = catalogue.get(slug)
-            except UnknownService:
-                self._withdraw(slug)
-                continue
-            if entry.slug != slug or entry.private:
-                self._withdraw(slug)
-            else:
-                self._serve(entry, service.finding)
+        if self._survey is not None:
+            self.update(self._survey)
         self.recheck()
-        self._tell()
 
     def recheck(self) -> int:
         """End the connections of callers who are not admitted any more (the view changed); return how many."""

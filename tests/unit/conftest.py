@@ -11,8 +11,8 @@ BLOCK = ("os.read", "os.write", "os.sendfile")
 """What of `os` waits for a disk or a peer. All else there is a step with a file's name: microseconds, a hundredth of the way to
 a thread and back."""
 
-FIRST = {"dragon/home.py": {"prepare"}, "dragon/api/sockets.py": {"api_token"}}
-"""Functions that write a few bytes before the node serves anybody."""
+FIRST = {"dragon/home.py": {"prepare"}, "dragon/api/sockets.py": {"api_token"}, "dragon/probe/catalogue.py": {"_shipped"}}
+"""Functions that write or read a few bytes once, before the node serves anybody."""
 
 
 @pytest.fixture(scope="package", autouse=True)

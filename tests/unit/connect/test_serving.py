@@ -197,6 +197,16 @@ async def test_load_alone_is_no_change(house: House) -> None:
     assert house.changes == changes + 1
 
 
+async def test_what_was_private_for_a_moment_is_offered_again_though_no_survey_tells_anything_new(house: House) -> None:
+    await house.survey(finding("ollama"))
+    house.serving.replace_catalogue(load_catalogue(private=["ollama"]))
+    await house.tunnels.settle()
+    house.serving.replace_catalogue(load_catalogue())
+    await house.tunnels.settle()
+    assert house.offered() == ["ollama"]
+    assert set((await house.targets()).values()) == house.serving.ports()
+
+
 async def test_paused_nothing_is_offered_and_resumed_all_that_runs_now(house: House) -> None:
     await house.survey(finding("ollama"), finding("strfry", 4243))
     house.serving.pause()
