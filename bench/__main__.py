@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 from bench.harness import measure, names, table
+
+
+def stopped(number: int, frame: FrameType | None) -> None:
+    """End as after an error, so that every daemon a benchmark started is ended, too."""
+    raise SystemExit(128 + number)
 
 
 def main(wanted: list[str]) -> int:
@@ -12,6 +19,7 @@ def main(wanted: list[str]) -> int:
     if unknown := [name for name in wanted if name not in known]:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, stopped)
     for name in wanted or known:
         print(f"== {name}", flush=True)
         print(table(measure(name)), flush=True)
