@@ -176,9 +176,13 @@ class Serving:
         self._paused = False
         self._follow()
 
-    def _follow(self) -> None:
+    def _apply(self) -> None:
+        """Let what stands now decide of what the last survey found."""
         if self._survey is not None:
             self.update(self._survey)
+
+    def _follow(self) -> None:
+        self._apply()
         for callback in self._callbacks:  # also where no offer changed: whether there may be any is news as well
             callback()
 
@@ -189,8 +193,7 @@ class Serving:
         A survey that finds the same as before is not told, so nobody else would offer again what was hidden for a moment.
         """
         self._catalogue = catalogue
-        if self._survey is not None:
-            self.update(self._survey)
+        self._apply()
         self.recheck()
 
     def recheck(self) -> int:
