@@ -33,16 +33,22 @@ async def start(stack: AsyncExitStack, *members: Member) -> None:
         await stack.enter_async_context(member.running())
 
 
-def all_see_all(*members: Member) -> bool:
-    return all(one.sees(other) for one in members for other in members)
-
-
-async def test_what_one_says_the_others_see(tmp_path: Path, stack: AsyncExitStack) -> None:
+async def three_in_step(tmp_path: Path, stack: AsyncExitStack) -> tuple[FakeNetwork, list[Member], Shared]:
+    """Return three running nodes that all see one another."""
     network = FakeNetwork()
     members = [Member(network, tmp_path, seed=seed) for seed in range(3)]
     time = clocks(*members)
     await start(stack, *members)
     await time.until(lambda: all_see_all(*members))
+    return network, members, time
+
+
+def all_see_all(*members: Member) -> bool:
+    return all(one.sees(other) for one in members for other in members)
+
+
+async def test_what_one_says_the_others_see(tmp_path: Path, stack: AsyncExitStack) -> None:
+    _, members, time = await three_in_step(tmp_path, stack)
     members[0].offer("ollama")
     await time.until(lambda: all(member.sees(members[0], "ollama") for member in members))
     assert all(member.store.held[members[0].id] for member in members[1:]), "what is admitted is stored"
@@ -111,11 +117,8 @@ async def test_a_clean_stop_is_seen_at_once(tmp_path: Path, stack: AsyncExitStac
 
 async def test_lost_messages_are_repaired_by_digest_and_exchange(tmp_path: Path, stack: AsyncExitStack) -> None:
     """THREATS 18: all pubsub from one node to another is lost; a third node's beats show the difference."""
-    network = FakeNetwork()
-    one, two, three = members = [Member(network, tmp_path, seed=seed) for seed in range(3)]
-    time = clocks(*members)
-    await start(stack, *members)
-    await time.until(lambda: all_see_all(*members))
+    network, members, time = await three_in_step(tmp_path, stack)
+    one, two, three = members
     network.lose = lambda sender, receiver, topic: (sender, receiver) == (one.id, three.id)
     one.offer("ollama")
     await time.until(lambda: two.sees(one, "ollama"))
@@ -200,11 +203,7 @@ async def test_a_partner_that_hangs_does_not_hold_up_a_newcomer(tmp_path: Path, 
 
 
 async def test_a_daemon_that_restarts_is_healed_from(tmp_path: Path, stack: AsyncExitStack) -> None:
-    network = FakeNetwork()
-    members = [Member(network, tmp_path, seed=seed) for seed in range(3)]
-    time = clocks(*members)
-    await start(stack, *members)
-    await time.until(lambda: all_see_all(*members))
+    _, members, time = await three_in_step(tmp_path, stack)
     await members[0].kubo.stop()
     await time.until(lambda: not members[0].registry.status()["subscribed"])
     members[1].offer("orpheus")
@@ -334,16 +333,17 @@ async def test_a_restart_remembers_as_silent_until_confirmed(tmp_path: Path, sta
     assert again.registry.counters["restored"] == 1
 
 
-async def test_a_mute_node_raises_the_alarm_and_speaks_through_the_exchange(tmp_path: Path, stack: AsyncExitStack) -> None:
-    """THREATS 17: every message of one node is dropped by all others, as by Kubo's sequence check."""
-    network = FakeNetwork()
-    members = [Member(network, tmp_path, seed=seed) for seed in range(3)]
-    time = clocks(*members)
-    await start(stack, *members)
-    await time.until(lambda: all_see_all(*members))
-    mute = members[0]
+async def silence(network: FakeNetwork, time: Shared, mute: Member) -> None:
+    """Let all others drop what `mute` says, until it knows."""
     network.lose = lambda sender, receiver, topic: sender == mute.id and receiver != mute.id
     await time.until(lambda: mute.registry.status()["mute"], step=0.5)
+
+
+async def test_a_mute_node_raises_the_alarm_and_speaks_through_the_exchange(tmp_path: Path, stack: AsyncExitStack) -> None:
+    """THREATS 17: every message of one node is dropped by all others, as by Kubo's sequence check."""
+    network, members, time = await three_in_step(tmp_path, stack)
+    mute = members[0]
+    await silence(network, time, mute)
     await time.run(200, step=1)
     assert all(member.sees(mute) for member in members), "its beats arrive by the exchange"
     network.lose = lambda sender, receiver, topic: False
@@ -352,15 +352,10 @@ async def test_a_mute_node_raises_the_alarm_and_speaks_through_the_exchange(tmp_
 
 async def test_a_clock_that_stepped_back_hides_no_mute_publisher(tmp_path: Path, stack: AsyncExitStack) -> None:
     """THREATS 17, whole: the clock steps back, Kubo restarts with a counter below what others saw, and drops what we say."""
-    network = FakeNetwork()
-    members = [Member(network, tmp_path, seed=seed) for seed in range(3)]
-    time = clocks(*members)
-    await start(stack, *members)
-    await time.until(lambda: all_see_all(*members))
+    network, members, time = await three_in_step(tmp_path, stack)
     mute = members[0]
     mute.clock.skew_ms -= 3_600_000
-    network.lose = lambda sender, receiver, topic: sender == mute.id and receiver != mute.id
-    await time.until(lambda: mute.registry.status()["mute"], step=0.5)
+    await silence(network, time, mute)
     mute.offer("ollama")
     await time.until(lambda: members[1].sees(mute, "ollama"), step=0.5)
 
